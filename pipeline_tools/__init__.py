@@ -1,0 +1,1 @@
+"""GitLab CI pipeline toolkit: from a git tag to a running workload."""
