@@ -4,7 +4,7 @@ import json
 from http import HTTPStatus
 from typing import Any
 
-from flask import jsonify
+from flask import jsonify, request
 
 from sandbox.gitlab import ci, repository
 from sandbox.gitlab.api_repository import user_json
@@ -122,7 +122,7 @@ def trigger(call: Call, project_id: str, ref: str = "") -> Any:
     if project is None or token is None or not _may_trigger(project, token):
         missing("")
     call.token = token
-    _note_actor(token)
+    request.environ["sandbox.actor"] = token.name
     rows = tuple({"key": key, "value": value} for key, value in variables.items())
     source = "pipeline" if token.kind == "job" else "trigger"
     return _started(call, project, Wish(wanted, source, token.user, (*rows, _payload(call)), _inputs(call)))
@@ -139,12 +139,6 @@ def _payload(call: Call) -> dict[str, str]:
     """Give the variable that carries the whole request (docs: Trigger pipelines with the API, "Use a webhook payload")."""
     kept = {name: value for name, value in call.params.items() if name != "token"}
     return {"key": "TRIGGER_PAYLOAD", "value": json.dumps(kept), "variable_type": "file"}
-
-
-def _note_actor(token: Token) -> None:
-    from flask import request  # noqa: PLC0415
-
-    request.environ["sandbox.actor"] = token.name
 
 
 def _shown(call: Call, project: Project) -> list[Pipeline]:

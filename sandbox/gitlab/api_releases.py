@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import jsonify
 
-from sandbox.gitlab import repository
+from sandbox.gitlab import ci, repository
 from sandbox.gitlab.api_repository import commit_json, make_tag, user_json
 from sandbox.gitlab.model import Access, MergeRequest, Project, Release
-from sandbox.gitlab.rules import may_create_tag
+from sandbox.gitlab.rules import Change, Push, may_create_tag, may_merge, may_push
 from sandbox.gitlab.web import Api, Call, instant, missing, page, refuse, stamp
 
 MR_FIELDS = ("title", "description", "target_branch")
@@ -26,6 +26,7 @@ def register(api: Api) -> None:
     api.route("POST", "/merge_requests")(create_merge_request)
     api.route("GET", "/merge_requests/<int:iid>", job=True)(get_merge_request)
     api.route("PUT", "/merge_requests/<int:iid>")(update_merge_request)
+    api.route("PUT", "/merge_requests/<int:iid>/merge")(merge)
     api.route("GET", "/merge_requests/<int:iid>/notes", job=True)(list_notes)
     api.route("POST", "/merge_requests/<int:iid>/notes")(create_note)
     api.route("PUT", "/merge_requests/<int:iid>/notes/<int:number>")(update_note)
@@ -63,8 +64,8 @@ def list_releases(call: Call, project: Project) -> Any:
 
 
 def _release(call: Call, project: Project, tag: str) -> Release:
-    """Find a release; 403 when there is none, as GitLab hides which (docs: Releases API, "Get a release by a tag name": 404 from 15.x on)."""
-    call.need(project, Access.GUEST)
+    """Find a release; Reporter, as it shows code (docs: Releases API, "Get a release by a tag name")."""
+    call.need(project, Access.REPORTER)
     found = project.releases.get(tag)
     if found is None:
         missing("")
@@ -231,6 +232,39 @@ def update_merge_request(call: Call, project: Project, iid: int) -> Any:
         row.state = {"close": "closed", "reopen": "opened"}.get(call.optional("state_event"), row.state)
         row.updated = time.time()
     return jsonify(_merge_request_json(call, project, row))
+
+
+def merge(call: Call, project: Project, iid: int) -> Any:
+    """Merge (docs: Merge requests API, "Merge a merge request"): 401 no rights, 405 not open, 409 other sha, 422 conflict."""
+    row = _merge_request(call, project, iid)
+    if not may_push(project, call.user, row.target_branch) and not may_merge(
+        project, call.user, row.target_branch
+    ):
+        refuse(HTTPStatus.UNAUTHORIZED)
+    source = repository.ref_sha(project.repository, f"refs/heads/{row.source_branch}")
+    target = repository.ref_sha(project.repository, f"refs/heads/{row.target_branch}")
+    if row.state != "opened" or source is None or target is None:
+        refuse(HTTPStatus.METHOD_NOT_ALLOWED)
+    if call.optional("sha", source) != source:
+        refuse(HTTPStatus.CONFLICT, f"SHA does not match HEAD of source branch: {source}")
+    _merge(call, project, row, source, target)
+    return jsonify(_merge_request_json(call, project, row))
+
+
+def _merge(call: Call, project: Project, row: MergeRequest, source: str, target: str) -> None:
+    message = f"Merge branch '{row.source_branch}' into '{row.target_branch}'\n\n{row.title}\n"
+    ref = f"refs/heads/{row.target_branch}"
+    try:
+        merged = repository.merge(
+            project.repository, (target, source), message, (call.user.name, call.user.email), ref
+        )
+    except repository.GitError:
+        refuse(HTTPStatus.UNPROCESSABLE_ENTITY, "Branch cannot be merged")
+    with call.state.lock:
+        row.state, row.merge_sha, row.updated = "merged", merged, time.time()
+    if row.remove_source_branch or call.flag("should_remove_source_branch"):
+        repository.git(project.repository, "update-ref", "-d", f"refs/heads/{row.source_branch}", source)
+    ci.pushed(call.state, Push(project, call.user, (Change(target, merged, ref),)))
 
 
 def list_notes(call: Call, project: Project, iid: int) -> Any:

@@ -89,6 +89,7 @@ def record(
             step=state.step,
             created=now,
             appears=now + delay,
+            begun=now + delay,
             variables=[{"variable_type": "env_var", **row} for row in wish.variables],
             inputs=dict(wish.inputs),
             job_ids=tuple(state.next_id("job") for _ in script.jobs),

@@ -104,7 +104,7 @@ def check(push: Push) -> Answer:
         message = refusal(push.project, push.user, change)
         if message:
             return Answer(allowed=False, output=f"GitLab: {message}\n")
-    for hook in push.project.hooks.values():
+    for hook in tuple(push.project.hooks.values()):
         answer = _run(hook, push)
         if not answer.allowed:
             return answer

@@ -128,6 +128,17 @@ def commit_tree(repository: Path, tree: str, message: str, identity: tuple[str, 
     return sha
 
 
+def merge(repository: Path, ends: tuple[str, str], message: str, identity: tuple[str, str], ref: str) -> str:
+    """Merge the second commit into the first, which `ref` must still point at; GitError on a conflict or a lost race."""
+    target, source = ends
+    tree = text(repository, "merge-tree", "--write-tree", target, source)
+    sha = text(
+        repository, "commit-tree", tree, "-p", target, "-p", source, "-m", message, extra=_identity(identity)
+    )
+    git(repository, "update-ref", ref, sha, target)
+    return sha
+
+
 def _identity(identity: tuple[str, str]) -> dict[str, str]:
     name, email = identity
     return {
