@@ -43,6 +43,9 @@ class Request:
 class _Handler(WSGIRequestHandler):
     """Says nothing on stderr; what happened stands in `Gitlab.requests`."""
 
+    def connection_dropped(self, error: BaseException, environ: "WSGIEnvironment | None" = None) -> None:  # noqa: ARG002
+        self.close_connection = True
+
     def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - werkzeug's own name
         pass
 
