@@ -131,7 +131,7 @@ def _pushed_ref(state: State, push: Push, change: Change, name: str, sha: str) -
         sha,
         is_tag=change.branch is None,
         before=change.old,
-        delay=state.step or 0.0,
+        delay=state.push_delay,
         skip=skip,
     )
 
