@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sandbox.gitlab import repository
+from sandbox.gitlab import inputs, repository
 from sandbox.gitlab.model import Access, Project, State, User
 from sandbox.gitlab.pipelines import Pipeline, Script
 from sandbox.gitlab.rules import ZERO, Change, Push, may_run, may_set_variables
@@ -43,8 +43,14 @@ def start(state: State, project: Project, wish: Wish) -> Pipeline:
         project, wish.user
     ):
         raise RefusedError("Insufficient permissions to set pipeline variables")
-    if repository.entry(project.repository, sha, CONFIG) is None:
+    file = repository.entry(project.repository, sha, CONFIG)
+    if file is None:
         raise RefusedError("Missing CI config file")
+    wrong = inputs.refusal(
+        repository.blob(project.repository, file.blob).decode(errors="replace"), wish.inputs
+    )
+    if wrong:
+        raise RefusedError(wrong)
     return record(state, project, wish, sha, is_tag=is_tag)
 
 

@@ -16,7 +16,7 @@ from gitlab.exceptions import (
 )
 
 from sandbox.gitlab import Access, Gitlab, JobScript, Project
-from tests.sandbox.conftest import Git
+from tests.sandbox.conftest import CONFIG, Git
 
 pytestmark = pytest.mark.servers
 
@@ -80,7 +80,7 @@ def test_a_repository_token_reads_files_only(server: Gitlab, project: Project) -
     token = server.create_token(project, "files", scopes={"read_repository"})
     assert get(
         server, "/projects/1/repository/files/.gitlab-ci.yml/raw", PRIVATE_TOKEN=token
-    ).text.startswith("deploy:")
+    ).text.startswith("spec:")
     assert get(server, "/projects/1", PRIVATE_TOKEN=token).status_code == 403
 
 
@@ -298,6 +298,39 @@ def test_variables_need_the_role_and_inputs_do_not(
     foreign = remote.trigger_pipeline("main", server.trigger_token(project))
     with pytest.raises(GitlabListError, match="403"):
         foreign.variables.list(get_all=True)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "inputs", "message"),
+    [
+        ("deploy: {script: make}\n", {"target": "blue"}, "Given inputs not defined in the `spec` section"),
+        (
+            "spec: {inputs: {target: }}\n---\ndeploy: {script: make}\n",
+            {},
+            "`target` input: required value has not been provided",
+        ),
+        (CONFIG, {"colour": "blue"}, "unknown input arguments: colour"),
+        (CONFIG, {"target": "red"}, "`target` input: `red` cannot be used"),
+    ],
+)
+def test_inputs_must_fit_the_header(
+    api: client.Gitlab, work: Git, configuration: str, inputs: dict[str, str], message: str
+) -> None:
+    (work.tree / ".gitlab-ci.yml").write_text(configuration)
+    work.commit("a", "1")
+    work.run("push", "--quiet", "origin", "HEAD:inputs")
+    with pytest.raises(GitlabCreateError, match=message) as caught:
+        api.projects.get(1, lazy=True).pipelines.create({"ref": "inputs", "inputs": inputs})
+    assert caught.value.response_code == 400
+
+
+def test_a_pipeline_needs_a_configuration_file(server: Gitlab, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "a").touch()
+    project = server.create_project("platform/bare", source=tmp_path / "bare")
+    remote = connect(server, server.create_token(project, "t")).projects.get(project.id, lazy=True)
+    with pytest.raises(GitlabCreateError, match="Missing CI config file"):
+        remote.pipelines.create({"ref": "main"})
 
 
 def test_a_pipeline_on_a_protected_branch_needs_its_rights(
