@@ -15,7 +15,7 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from sandbox.gitlab import api_ci, api_releases, api_repository, hooks, repository
 from sandbox.gitlab.faults import Faults, Faulty, ResetError, reset_connection
-from sandbox.gitlab.git import ROUTE, Git
+from sandbox.gitlab.git import ROUTE, Git, kill
 from sandbox.gitlab.model import Access, Project, Protection, State, Token, User, Visibility
 from sandbox.gitlab.pipelines import JobScript, Pipeline, Script
 from sandbox.gitlab.web import Api, encoded_paths
@@ -166,7 +166,7 @@ class Gitlab:
         self._server.shutdown()
         if not self._journal.wait(2):
             for process in list(self._git.running):
-                process.kill()
+                kill(process)
             self._journal.wait(2)
         self._server.server_close()
         thread.join()

@@ -380,6 +380,12 @@ def test_a_job_token_needs_allowlist_and_role(server: Gitlab, project: Project) 
     answer = post(server, "/projects/1/trigger/pipeline", form)
     assert (answer.status_code, answer.json()["source"]) == (201, "pipeline")
     assert post(server, "/projects/1/trigger/pipeline", form | {"token": stranger}).status_code == 404
+    guest = server.job_token(app, user_access={"platform/env": Access.GUEST})
+    refused = post(server, "/projects/1/trigger/pipeline", form | {"token": guest})
+    assert (refused.status_code, refused.json()) == (
+        400,
+        {"message": {"base": ["Insufficient permissions to create a new pipeline"]}},
+    )
 
 
 def test_a_job_token_neither_lists_nor_reads_pipelines(server: Gitlab, project: Project) -> None:
