@@ -40,7 +40,6 @@ class Options:
     variable: tuple[str, ...] = ()
     input: tuple[str, ...] = ()
     wait: bool = False
-    timeout: float = 3600.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,6 @@ class Request:
     variables: tuple[tuple[str, str], ...]
     inputs: tuple[tuple[str, str], ...]
     waits: bool
-    timeout: float
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ class Ports:
     reader: "Project | None"
     start: "Callable[[str, Mapping[str, str], Mapping[str, str]], Pipeline]"
     default_branch: "Callable[[], str]"
+    patience: Patience
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,6 @@ def request(options: Options, receipt: Receipt) -> Request:
         variables=tuple(pairs.parse("--variable", options.variable).items()),
         inputs=tuple(pairs.parse("--input", options.input).items()),
         waits=options.wait,
-        timeout=options.timeout,
     )
 
 
@@ -220,7 +218,7 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     pipeline = plan.found or ports.start(plan.branch, dict(request.variables), dict(request.inputs))
     _must_contain(plan, pipeline, ports)
     if request.waits:
-        pipeline = _follow(pipeline, plan, request.timeout, ports)
+        pipeline = _follow(pipeline, plan, ports)
     status = Status.PENDING if pipeline.status in WAITING else Status.UNCHANGED if plan.found else Status.DONE
     return _outcome(status, plan.project, pipeline)
 
@@ -235,18 +233,17 @@ def _must_contain(plan: Plan, pipeline: "Pipeline", ports: Ports) -> None:
         )
 
 
-def _follow(pipeline: "Pipeline", plan: Plan, timeout: float, ports: Ports) -> "Pipeline":
+def _follow(pipeline: "Pipeline", plan: Plan, ports: Ports) -> "Pipeline":
     """Poll until the pipeline has ended or waits for a person; say each change of its status."""
     if ports.reader is None:
         raise PipelineError(
             f"pipeline {pipeline.id} was started, and cannot be followed",
             hint="--wait needs PT_ENV_TOKEN with scope read_api: trigger and job tokens only start pipelines",
         )
-    patience = Patience(timeout, base=1.0, longest=10.0)
-    deadline, attempt = patience.deadline(), 0
+    deadline, attempt = ports.patience.deadline(), 0
     while pipeline.status not in FINAL | WAITING:
         attempt += 1
-        patience.pause(
+        ports.patience.pause(
             min(attempt, 4), deadline, f"pipeline {pipeline.id} is {pipeline.status}: {pipeline.url}"
         )
         pipeline = _said(pipeline, ports.reader.pipeline(pipeline.id))
