@@ -1,0 +1,21 @@
+"""What tests ask for: a part, or an honest skip. In CI a missing part is a failure."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from sandbox.parts import Part
+
+
+def require(*parts: Part) -> None:
+    """Go on when each part can be used here; else skip with the reason and what to run, or fail when CI=true."""
+    problems = [problem for part in parts if (problem := part.problem())]
+    if not problems:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("; ".join(problems), pytrace=False)
+    pytest.skip("; ".join(problems))
