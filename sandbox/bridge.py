@@ -8,6 +8,7 @@ that stands here names its bridge, which is how it is found again.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import shlex
@@ -42,7 +43,7 @@ class Bridge:
 def bridge() -> Iterator[Bridge]:
     """Containers on this bridge reach what this machine reaches; root only."""
     _sweep()
-    made = Bridge(f"{PREFIX}{os.getpid()}", _free_network(), _uplink_mtu())
+    made = Bridge(_free_name(), _free_network(), _uplink_mtu())
     try:
         _up(made)
         yield made
@@ -73,8 +74,15 @@ def _down(name: str) -> None:
 def _sweep() -> None:
     """Take away what a killed run of ours left: a bridge whose number is no process any more."""
     for found in INTERFACES.glob(f"{PREFIX}*"):
-        if not Path("/proc", found.name.removeprefix(PREFIX)).exists():
+        owner = found.name.removeprefix(PREFIX).partition("-")[0]
+        if not Path("/proc", owner).exists():
             _down(found.name)
+
+
+def _free_name() -> str:
+    """Process number and a count; an interface's name has 15 characters at most."""
+    names = (f"{PREFIX}{os.getpid()}-{count}" for count in itertools.count())
+    return next(name for name in names if not (INTERFACES / name).exists())
 
 
 def _free_network() -> IPv4Network:

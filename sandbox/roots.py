@@ -70,7 +70,9 @@ def _debootstrap(suite: str, packages: Sequence[str], root: Path) -> None:
     argv = ["debootstrap", "--variant=minbase", *include, suite, str(root)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RootNotMade("\n".join([f"debootstrap: exit {done.returncode}", *done.stdout.splitlines()[-15:]]))
+        raise RootNotMade(
+            "\n".join([f"debootstrap: exit {done.returncode}", *done.stdout.splitlines()[-15:]])
+        )
 
 
 def _pack(root: Path, target: Path) -> None:
@@ -100,7 +102,9 @@ def _key(suite: str, packages: Sequence[str]) -> str:
 
 
 def _applets(binary: Path) -> list[str]:
-    listed = subprocess.run([str(binary), "--list"], capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        [str(binary), "--list"], capture_output=True, text=True, check=True
+    ).stdout.split()
     return [name for name in listed if name != "busybox"]
 
 

@@ -113,7 +113,9 @@ class TokenServer:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[TokenServer]:
-        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
         thread.start()
         try:
             yield self
@@ -159,7 +161,9 @@ class TokenServer:
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
         rights = self.auth.rights.get(user, {} if user == ANONYMOUS else {"*": frozenset({"*"})})
-        allowed = frozenset[str]().union(*(acts for pattern, acts in rights.items() if fnmatchcase(name, pattern)))
+        allowed = frozenset[str]().union(
+            *(acts for pattern, acts in rights.items() if fnmatchcase(name, pattern))
+        )
         given = [action for action in actions.split(",") if action in allowed or "*" in allowed]
         return f"{kind}:{name}:{','.join(given)}" if given else ""
 

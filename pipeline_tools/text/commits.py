@@ -27,7 +27,9 @@ def change(commit: str, message: str) -> Change:
     if not found:
         return Change(commit, header.strip(), "patch")
     subject = f"{found['scope']}: {found['subject']}" if found["scope"] else found["subject"]
-    return Change(commit, subject, _kind(found["type"].lower(), breaking=bool(found["bang"] or _BREAKING.search(body))))
+    return Change(
+        commit, subject, _kind(found["type"].lower(), breaking=bool(found["bang"] or _BREAKING.search(body)))
+    )
 
 
 def _kind(name: str, *, breaking: bool) -> str:

@@ -37,7 +37,11 @@ class Image:
         return self.new_name or self.name
 
     def __str__(self) -> str:
-        return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+        return (
+            self.repository
+            + (f":{self.tag}" if self.tag else "")
+            + (f"@{self.digest}" if self.digest else "")
+        )
 
 
 def images(text: str, path: str) -> tuple[Image, ...]:
@@ -86,11 +90,17 @@ def _compose(text: str, path: str) -> MappingNode:
         YAML(typ="safe", pure=True).load(text)  # constructs too: duplicate keys, unknown tags
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise PipelineError(f"{path}{line}: {_problem(error)}", hint="the file must hold one YAML document") from None
+        raise PipelineError(
+            f"{path}{line}: {_problem(error)}", hint="the file must hold one YAML document"
+        ) from None
     except (YAMLError, ValueError) as error:
-        raise PipelineError(f"{path}: not YAML: {str(error).splitlines()[0]}", hint="is it a text file?") from None
+        raise PipelineError(
+            f"{path}: not YAML: {str(error).splitlines()[0]}", hint="is it a text file?"
+        ) from None
     if not isinstance(document, MappingNode):
-        raise PipelineError(f"{path}: not a kustomization: the document is not a mapping", hint="see kustomize's docs")
+        raise PipelineError(
+            f"{path}: not a kustomization: the document is not a mapping", hint="see kustomize's docs"
+        )
     return document
 
 
@@ -111,7 +121,9 @@ def _entries(document: MappingNode, path: str) -> list[MappingNode]:
     entries = found[1].value if isinstance(found[1], SequenceNode) else [found[1]]
     for entry in entries:
         if not isinstance(entry, MappingNode) or not isinstance(found[1], SequenceNode):
-            raise PipelineError(f"{path}:{_line(entry)}: images: is not a list of mappings", hint="see kustomize's docs")
+            raise PipelineError(
+                f"{path}:{_line(entry)}: images: is not a list of mappings", hint="see kustomize's docs"
+            )
     return list(entries)
 
 
@@ -127,7 +139,9 @@ def _line(node: Node) -> int:
 
 def _index(entries: tuple[Image, ...], name: str, path: str) -> int:
     if re.search(r"[^A-Za-z0-9._/:-]", name):
-        raise PipelineError(f"image name {name!r} is not safe: kustomize uses it as a regular expression", hint="rename it")
+        raise PipelineError(
+            f"image name {name!r} is not safe: kustomize uses it as a regular expression", hint="rename it"
+        )
     found = [index for index, entry in enumerate(entries) if entry.name == name]
     if not found:
         names = ", ".join(entry.name for entry in entries) or "none"
@@ -169,7 +183,9 @@ def _replacement(key: Node, node: Node, value: str, path: str) -> _Splice:
 def _insertion(text: str, entry: MappingNode, missing: dict[str, str], path: str) -> _Splice:
     pair = _child(entry, "name")
     if pair is None or pair[1].start_mark.index < pair[0].end_mark.index:
-        raise PipelineError(f"{path}:{_line(entry)}: an entry of images: has no plain name", hint="write it out")
+        raise PipelineError(
+            f"{path}:{_line(entry)}: an entry of images: has no plain name", hint="write it out"
+        )
     end = pair[1].end_mark.index
     lines = [f"{key}: {_quoted(value)}" for key, value in missing.items()]
     if entry.flow_style:

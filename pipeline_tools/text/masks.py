@@ -41,7 +41,9 @@ def variants(value: str) -> frozenset[str]:
     """
     lines = {line.strip() for line in value.splitlines()}
     plain = {text for text in {value, value.strip(), *lines} if len(text) >= SHORTEST}
-    encoded = {form for text in plain for form in (*_base64_forms(text), quote(text, safe=""), quote_plus(text))}
+    encoded = {
+        form for text in plain for form in (*_base64_forms(text), quote(text, safe=""), quote_plus(text))
+    }
     return frozenset(plain | {form for form in encoded if len(form) >= SHORTEST})
 
 
