@@ -16,21 +16,21 @@ class PipelineError(Exception):
         self.hint = hint
 
 
-class Refused(PipelineError):
+class Refused(PipelineError):  # noqa: N818 (read as a sentence: raise Refused(...))
     """A rule says no: downgrade, tag policy, immutable tag with other content, push rule."""
 
     exit_code = 3
     code = "refused"
 
 
-class Denied(PipelineError):
+class Denied(PipelineError):  # noqa: N818 (likewise)
     """Not allowed: authentication, rights, a protected branch. The hint names the setting to change."""
 
     exit_code = 4
     code = "denied"
 
 
-class Unavailable(PipelineError):
+class Unavailable(PipelineError):  # noqa: N818 (likewise)
     """Worth retrying as it is: unreachable, overloaded, or not finished in time."""
 
     exit_code = 5

@@ -1,6 +1,7 @@
 """Secrets, and the mask that every printed byte passes."""
 
 import base64
+import json
 from urllib.parse import quote, quote_plus
 
 from pipeline_tools.errors import PipelineError
@@ -36,13 +37,15 @@ class Secret:
 def variants(value: str) -> frozenset[str]:
     """Every form in which `value` may appear in a log.
 
-    Raw, each line of a multi-line value, URL-encoded (RFC 3986 and form encoding), and base64 at the three
+    Raw, each line of a multi-line value, URL-encoded (RFC 3986 and form encoding), as JSON escapes it, and base64 at the three
     alignments it can have inside a longer encoded text, which is how `Authorization: Basic` carries it.
     """
     lines = {line.strip() for line in value.splitlines()}
     plain = {text for text in {value, value.strip(), *lines} if len(text) >= SHORTEST}
     encoded = {
-        form for text in plain for form in (*_base64_forms(text), quote(text, safe=""), quote_plus(text))
+        form
+        for text in plain
+        for form in (*_base64_forms(text), quote(text, safe=""), quote_plus(text), json.dumps(text)[1:-1])
     }
     return frozenset(plain | {form for form in encoded if len(form) >= SHORTEST})
 

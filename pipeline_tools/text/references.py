@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from pipeline_tools.errors import PipelineError
@@ -74,6 +75,34 @@ def reference(text: str) -> Reference:
     if not sound or re.search(r"[^A-Za-z0-9._/:\[\]-]", name):
         raise PipelineError(f"{text!r} is not an image reference", hint="write it like name:1.4.0@sha256:…")
     return Reference(name=name, tag=tag or None, digest=digest or None)
+
+
+_BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|\.lock(/|$)|[/.]$|^@$|^$")
+
+
+def branch(text: str) -> str:
+    """`text`, if git takes it as a branch name (git-check-ref-format(1)).
+
+    Raises:
+        PipelineError: it does not.
+    """
+    if _BAD_REF.search(text):
+        raise PipelineError(f"{text!r} is not a branch name", hint="see git help check-ref-format")
+    return text
+
+
+def folder(text: str) -> str:
+    """`text` as a normal relative path, with `/` between its parts.
+
+    Raises:
+        PipelineError: absolute, empty, or with a `..` in it.
+    """
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text:
+        raise PipelineError(
+            f"{text!r} is not a folder inside the repository", hint="write it like overlays/dev"
+        )
+    return str(path)
 
 
 def origin(url: str) -> str:

@@ -31,9 +31,10 @@ def parse(tag: str, pattern: str = DEFAULT_PATTERN) -> Version:
     except ValueError:
         raise Refused(f"tag {shown} is not a SemVer 2.0 version", hint=_HINT) from None
     if version.build:
+        plain = tag.partition("+")[0]
         raise Refused(
             f"tag {shown} has build metadata (+{version.build}), which an OCI tag cannot hold",
-            hint=f"use {tag.split('+')[0]}, or a pre-release such as {tag.split('+')[0]}-{version.build}",
+            hint=f"use {plain}, or a pre-release such as {plain}-{version.build}",
         )
     if not re.fullmatch(pattern, tag):
         raise Refused(f"tag {shown} does not match the tag pattern {pattern}", hint="see --tag-pattern")
