@@ -39,7 +39,7 @@ class Engine:
     @classmethod
     @contextlib.contextmanager
     def start(cls, directory: Path, *, reuse: bool = True) -> Iterator[Engine]:
-        """Lend an engine for the length of the block; NotStarted with the end of dockerd's log.
+        """Lend an engine for the length of the block; StartError with the end of dockerd's log.
 
         An engine that already answers at DOCKER_HOST or at the usual socket is used as it is. Only a Unix
         socket counts: an engine on another host could not reach a registry on our 127.0.0.1.

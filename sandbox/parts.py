@@ -94,7 +94,7 @@ TERRAFORM = Part("terraform", "plans and applies without a provider", ("terrafor
 PARTS = (DOCKER, REGISTRY, BUSYBOX, RSYNC, DEBOOTSTRAP, SKOPEO, KUSTOMIZE, GITLAB_CI_LOCAL, TERRAFORM)
 
 
-class NotInstalled(RuntimeError):
+class InstallError(RuntimeError):
     """apt-get failed; the message ends with its last lines."""
 
 
@@ -130,7 +130,7 @@ def install(environ: Mapping[str, str] = os.environ) -> int:
         return 0
     try:
         _install(packages)
-    except NotInstalled as error:
+    except InstallError as error:
         print(f"parts: {error}\nparts: run it yourself to see more: {command}", file=sys.stderr)
         return 1
     return 0
@@ -169,7 +169,7 @@ def _apt(*arguments: str) -> None:
     )
     if done.returncode:
         last = "\n".join(f"  {line}" for line in (done.stdout + done.stderr).splitlines()[-LAST_LINES:])
-        raise NotInstalled(f"{shlex.join(argv)} ended with {done.returncode}:\n{last}")
+        raise InstallError(f"{shlex.join(argv)} ended with {done.returncode}:\n{last}")
 
 
 @contextlib.contextmanager

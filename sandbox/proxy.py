@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 BLOCK = 64 * 1024
 BACKEND_SECONDS = 60.0
+SETTLE_SECONDS = 5.0
 # Headers that speak about one connection, not about the message (RFC 9110, 7.6.1).
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -129,7 +130,8 @@ class Proxy:
         self.rules = rules
         self._exchanges: list[Exchange] = []
         self._faults: list[Fault] = []
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._under_way = 0
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -150,8 +152,12 @@ class Proxy:
 
     @property
     def exchanges(self) -> list[Exchange]:
-        """What has been answered so far, oldest first."""
+        """What has been answered so far, oldest first.
+
+        A client has its answer a moment before the exchange is noted, so this waits for what is under way.
+        """
         with self._lock:
+            self._lock.wait_for(lambda: not self._under_way, SETTLE_SECONDS)
             return list(self._exchanges)
 
     @contextlib.contextmanager
@@ -172,9 +178,15 @@ class Proxy:
             with self._lock:
                 self._faults.clear()
 
+    def begin(self) -> None:
+        with self._lock:
+            self._under_way += 1
+
     def note(self, exchange: Exchange) -> None:
         with self._lock:
             self._exchanges.append(exchange)
+            self._under_way -= 1
+            self._lock.notify_all()
 
     def take_fault(self, method: str, path: str) -> Fault | None:
         """The first fault that matches, which then has one time less to happen."""
@@ -212,6 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _serve(self) -> None:
+        self.proxy.begin()
         self._started, self._sent, self._received, self._status = time.monotonic(), 0, 0, 0
         self._body_left = True
         fault = self.proxy.take_fault(self.command, self.path)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bcrypt
 from ruamel.yaml import YAML
@@ -16,6 +14,10 @@ from ruamel.yaml import YAML
 from sandbox.proxy import Answer, Exchange, Fault, Proxy, Request, Rule, error_body
 from sandbox.services import Service, plain_env, started
 from sandbox.token_server import ISSUER, TokenAuth, TokenServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 START_SECONDS = 20.0
 LISTENING = re.compile(r'msg="listening on (127\.0\.0\.1:\d+)"')
@@ -49,7 +51,7 @@ class Registry:
         immutable_tags: str = "",
         rules: tuple[Rule, ...] = (),
     ) -> Iterator[Registry]:
-        """Lend a registry that keeps its data in `directory`; NotStarted with the end of its log.
+        """Lend a registry that keeps its data in `directory`; StartError with the end of its log.
 
         `immutable_tags` is a regular expression of the repositories (whole names) that keep their tags.
         """
@@ -58,8 +60,8 @@ class Registry:
             tokens = stack.enter_context(TokenServer(auth).running()) if isinstance(auth, TokenAuth) else None
             config = _write_config(directory, _auth_section(directory, auth, tokens))
             service = stack.enter_context(_serve(directory, config))
-            held = (*rules, *([ImmutableTags(immutable_tags)] if immutable_tags else []))
-            proxy = stack.enter_context(Proxy(_address(service) or "", held).running())
+            kept: tuple[Rule, ...] = (ImmutableTags(immutable_tags),) if immutable_tags else ()
+            proxy = stack.enter_context(Proxy(_address(service) or "", (*rules, *kept)).running())
             yield cls(proxy.host, proxy, tokens)
 
     @property

@@ -26,7 +26,7 @@ ACCOUNTS = {
 LEFT_OUT = ("./var/cache/apt/*", "./var/lib/apt/lists/*", "./usr/share/doc/*", "./usr/share/man/*")
 
 
-class RootNotMade(RuntimeError):
+class RootError(RuntimeError):
     """debootstrap failed; the message ends with its last lines."""
 
 
@@ -47,7 +47,7 @@ def busybox_tar(binary: Path = BUSYBOX) -> bytes:
 def debian_tar(suite: str = "bookworm", packages: Sequence[str] = ()) -> Path:
     """A tar of Debian's minimal system with `packages`, made once per user and machine (about 30 s).
 
-    Needs root and Debian's package servers the first time. RootNotMade when debootstrap fails.
+    Needs root and Debian's package servers the first time. RootError when debootstrap fails.
     """
     target = cache_directory() / f"debian-{suite}-{_key(suite, packages)}.tar"
     if not target.exists():
@@ -70,9 +70,7 @@ def _debootstrap(suite: str, packages: Sequence[str], root: Path) -> None:
     argv = ["debootstrap", "--variant=minbase", *include, suite, str(root)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RootNotMade(
-            "\n".join([f"debootstrap: exit {done.returncode}", *done.stdout.splitlines()[-15:]])
-        )
+        raise RootError("\n".join([f"debootstrap: exit {done.returncode}", *done.stdout.splitlines()[-15:]]))
 
 
 def _pack(root: Path, target: Path) -> None:

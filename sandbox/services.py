@@ -20,7 +20,7 @@ STOP_SECONDS = 20.0
 LAST_LINES = 25
 
 
-class NotStarted(RuntimeError):
+class StartError(RuntimeError):
     """A part could not be started; the message ends with the last lines of its log."""
 
 
@@ -39,13 +39,13 @@ class Service:
         return self.log.read_text("utf-8", errors="replace")
 
     def await_ready(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Return once `ready` says so; NotStarted when the process ends or the time is up."""
+        """Return once `ready` says so; StartError when the process ends or the time is up."""
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.alive():
-                raise NotStarted(self._failure(f"ended with exit code {self.process.returncode}"))
+                raise StartError(self._failure(f"ended with exit code {self.process.returncode}"))
             if time.monotonic() > deadline:
-                raise NotStarted(self._failure(f"was not ready within {seconds:g} s"))
+                raise StartError(self._failure(f"was not ready within {seconds:g} s"))
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:

@@ -15,18 +15,20 @@ import hashlib
 import json
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 ISSUER = "sandbox-token-server"
 ANONYMOUS = ""
@@ -193,14 +195,14 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Requests are noted, not printed."""
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         # One parameter may carry several scopes, apart by spaces, and it may be repeated.
         scopes = tuple(scope for value in query.get("scope", []) for scope in value.split())
         status, body = self.server_of.answer(*_basic(self.headers.get("Authorization", "")), scopes)
         self._send(status, body)
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         # The OAuth2 form is for refresh tokens, which are not given out here; clients then use GET.
         self._send(405, {"details": "GET only"})
 

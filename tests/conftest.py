@@ -7,7 +7,6 @@ import shutil
 import tempfile
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,7 @@ from sandbox.token_server import PULL, TokenAuth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # What would change the outcome of a test from outside: CI's variables, ours, and those of the tools we drive.
 FOREIGN = (
@@ -46,9 +46,9 @@ FIXED = {
 }
 HOME = pytest.StashKey[str]()
 
-# The part behind a fixture decides where its tests run: marks for `-m`, a group for one shared server.
+# The part behind a fixture marks its tests, for `-m`.
 MARKS = {
-    "engine": (pytest.mark.docker, pytest.mark.servers, pytest.mark.xdist_group("docker")),
+    "engine": (pytest.mark.docker, pytest.mark.servers),
     "registry": (pytest.mark.registry, pytest.mark.servers),
     "token_registry": (pytest.mark.registry, pytest.mark.servers),
     "kustomize": (pytest.mark.kustomize,),
@@ -78,7 +78,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Before `-m` and xdist look at the marks."""
+    """Before `-m` looks at the marks."""
     for item in items:
         for fixture in MARKS.keys() & set(getattr(item, "fixturenames", ())):
             for mark in MARKS[fixture]:
