@@ -87,6 +87,10 @@ class Checkout:
             return False
         return True
 
+    def ancestors(self, commit: str) -> frozenset[str]:
+        """`commit` and every commit before it."""
+        return frozenset(self._repo.git.rev_list(commit).split())
+
     def log(self, since: str | None, until: str) -> list[tuple[str, str]]:
         """Hash and message of the commits in `until` and not in `since`, newest first, merges left out."""
         span = f"{since}..{until}" if since else until

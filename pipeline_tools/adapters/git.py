@@ -135,9 +135,17 @@ class Remote:
                 break
         return False
 
-    def log(self, branch: str, since: str | None, until: str) -> list[tuple[str, str]]:
-        """Hash and message of the commits in `until` and not in `since`, newest first, merges left out."""
-        self._fetch(branch, "--filter=tree:0")
+    def fetch_history(self, branch: str) -> None:
+        """Bring all commits of `branch` into the scratch repository, without trees or blobs."""
+        is_cut = (Path(self._directory) / "shallow").exists()
+        self._fetch(branch, "--filter=tree:0", *(["--unshallow"] if is_cut else []))
+
+    def ancestors(self, commit: str) -> frozenset[str]:
+        """`commit` and every commit before it that was fetched."""
+        return frozenset(self._git("rev-list", commit).split())
+
+    def log(self, since: str | None, until: str) -> list[tuple[str, str]]:
+        """Hash and message of the fetched commits in `until` and not in `since`, newest first, no merges."""
         span = f"{since}..{until}" if since else until
         text = self._git("log", span, "--no-merges", "-z", "--format=%H%n%B")
         rows = [row.partition("\n") for row in text.split("\0") if row]

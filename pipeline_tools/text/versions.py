@@ -1,7 +1,7 @@
 """Release tags: SemVer 2.0 with an optional `v`, restricted to what OCI and git both accept."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from semver import Version
 
@@ -61,58 +61,46 @@ def releases(tags: Iterable[str], pattern: str = DEFAULT_PATTERN) -> dict[Versio
     return found
 
 
-def following(current: Version | None, change: str, pre: str | None = None) -> Version:
-    """The version after `current` for a `change` of kind `major`, `minor` or `patch`.
+def following(known: Collection[Version], change: str, pre: str | None = None) -> Version:
+    """The version to release next.
 
-    Without a current version development starts at 0.1.0 (semver.org, FAQ "How should I deal with revisions
-    in the 0.y.z initial development phase?"). While the major version is 0 a breaking change raises the
-    minor version: going to 1.0.0 is a person's decision. `pre` gives a pre-release of the next version,
-    numbered on from a current pre-release of the same kind.
+    Args:
+        known: every version released so far, pre-releases too.
+        change: what has changed since the highest release: `major`, `minor` or `patch`.
+        pre: asks for a pre-release of that version, of this kind (`rc`), numbered on from those known.
+
+    Without a release development starts at 0.1.0 (semver.org, FAQ "How should I deal with revisions in the
+    0.y.z initial development phase?"). While the major version is 0 a breaking change raises the minor
+    version: going to 1.0.0 is a person's decision.
+
+    Raises:
+        Refused: the pre-release would come before one that exists, or `pre` is no identifier.
     """
-    base = _following_release(current, change)
+    target = _following_release(max((v for v in known if not v.prerelease), default=None), change)
     if pre is None:
-        return base
-    if current and current.prerelease and current.finalize_version() == base:
-        return _following_prerelease(current, pre)
-    return base.replace(prerelease=f"{pre}.1")
+        return target
+    if not re.fullmatch(r"[A-Za-z-][0-9A-Za-z-]*", pre):
+        raise Refused(f"{pre!r} is not a kind of pre-release", hint="name it like rc, beta or alpha")
+    mine = [v for v in known if v.finalize_version() == target]
+    numbers = [
+        int(n)
+        for v in mine
+        for kind, _, n in [str(v.prerelease).partition(".")]
+        if kind == pre and n.isdigit()
+    ]
+    candidate = target.replace(prerelease=f"{pre}.{max(numbers, default=0) + 1}")
+    if mine and candidate < max(mine):
+        raise Refused(f"{candidate} would come before {max(mine)}", hint="kinds go forward: alpha, beta, rc")
+    return candidate
 
 
 def _following_release(current: Version | None, change: str) -> Version:
     if current is None:
         return Version(0, 1, 0)
-    if current.prerelease and _raised(current) in _at_least(change, current):
-        return current.finalize_version()
     if change == "major" and current.major == 0:
         change = "minor"
     bumps = {"major": current.bump_major, "minor": current.bump_minor, "patch": current.bump_patch}
     return bumps[change]()
-
-
-def _raised(version: Version) -> str:
-    """Which part a pre-release already raised: 2.0.0-rc.1 the major, 1.3.0-rc.1 the minor, 1.2.3-rc.1 the patch."""
-    if version.patch:
-        return "patch"
-    return "minor" if version.minor else "major"
-
-
-def _at_least(change: str, current: Version) -> tuple[str, ...]:
-    order = ("patch", "minor", "major")
-    if change == "major" and current.major == 0:
-        change = "minor"
-    return order[order.index(change) :]
-
-
-def _following_prerelease(current: Version, pre: str) -> Version:
-    kind, _, number = str(current.prerelease).partition(".")
-    if kind == pre and number.isdigit():
-        return current.replace(prerelease=f"{pre}.{int(number) + 1}")
-    candidate = current.replace(prerelease=f"{pre}.1")
-    if candidate > current:
-        return candidate
-    raise Refused(
-        f"{candidate} would come before {current}",
-        hint="pre-release kinds go forward in alphabetical order (alpha, beta, rc)",
-    )
 
 
 def moving_tags(kinds: Iterable[str], version: Version, others: Iterable[Version]) -> dict[str, str]:
