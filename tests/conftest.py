@@ -42,6 +42,7 @@ FIXED = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
     "TZ": "UTC",
 }
 HOME = pytest.StashKey[str]()
