@@ -1,0 +1,340 @@
+"""Remote git repositories, worked on without a work tree: a bare scratch repository, depth 1, no blobs.
+
+Plumbing (`git help fetch`, `mktree`, `commit-tree`, `push`) rather than porcelain: the new tree is written from
+the trees of the changed paths alone, so the cost does not grow with the repository.
+"""
+
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from pipeline_tools.adapters import process
+from pipeline_tools.adapters.process import CommandFailed, Environment
+from pipeline_tools.errors import Denied, PipelineError, Unavailable
+from pipeline_tools.text import references
+from pipeline_tools.text.masks import Secret
+
+log = logging.getLogger(__name__)
+
+_HELPER = (
+    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$PT_GIT_USER" "$PT_GIT_PASSWORD"; }; f'
+)
+"""A credential helper that lives in the environment only (gitcredentials(7), "CUSTOM HELPERS"). Constant text:
+what it says stands in two variables of the git process."""
+
+_DEPTHS = (50, 1000, None)
+"""How far to look back for an ancestor, step by step; None is all of the history."""
+
+
+@dataclass(frozen=True)
+class Credential:
+    """User and password (a token) for one git host."""
+
+    user: str
+    password: Secret
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a tree: `mode` (as git writes it), `kind` (blob, tree, commit), `hash`, `name`."""
+
+    mode: str
+    kind: str
+    hash: str
+    name: str
+
+
+@dataclass
+class Remote:
+    """A remote repository and a scratch one for what is read of it. Close it, or use it in a `with`.
+
+    `credential` is asked once, and goes only to `url`'s own host.
+    """
+
+    url: str
+    environment: Environment
+    credential: Callable[[], Credential | None] = lambda: None
+    _scratch: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._scratch:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    # Reading -----------------------------------------------------------------------------------------------
+
+    def head(self) -> str:
+        """The name of the default branch.
+
+        Raises:
+            PipelineError: the repository is empty.
+        """
+        found = re.search(
+            r"^ref: refs/heads/(\S+)\tHEAD$",
+            self._talk("ls-remote", "--symref", "--", self.url, "HEAD"),
+            re.MULTILINE,
+        )
+        if not found:
+            raise PipelineError(f"{self.url} has no default branch", hint="name it, or push a first commit")
+        return found[1]
+
+    def tip(self, branch: str) -> str | None:
+        """The commit a branch points to, or None where there is no such branch."""
+        return self.refs(f"refs/heads/{branch}").get(f"refs/heads/{branch}")
+
+    def refs(self, *patterns: str) -> dict[str, str]:
+        """Commit by full ref name; annotated tags peeled."""
+        rows = [line.split("\t") for line in self._talk("ls-remote", "--", self.url, *patterns).splitlines()]
+        plain = {name: commit for commit, name in rows if not name.endswith("^{}")}
+        return plain | {name.removesuffix("^{}"): commit for commit, name in rows if name.endswith("^{}")}
+
+    def fetch(self, branch: str) -> str:
+        """Bring the tip of `branch` into the scratch repository: one commit, its trees, no blobs.
+
+        Returns:
+            The tip's commit hash.
+
+        Raises:
+            PipelineError: no such branch.
+        """
+        try:
+            self._fetch(branch, "--depth=1", "--filter=blob:none")
+        except CommandFailed as error:
+            if "couldn't find remote ref" not in error.stderr:
+                raise
+            raise PipelineError(f"{self.url} has no branch {branch!r}", hint="see --env-branch") from None
+        return self._git("rev-parse", "FETCH_HEAD^{commit}").strip()
+
+    def contains(self, branch: str, commit: str) -> bool:
+        """Whether `commit` is the tip of `branch` or an ancestor; the history is deepened until it is known."""
+        for depth in _DEPTHS:
+            self._fetch(branch, f"--depth={depth}" if depth else "--unshallow", "--filter=tree:0")
+            if commit in self.ancestors(
+                "FETCH_HEAD"
+            ):  # merge-base would ask the remote for an unknown commit
+                return True
+            if not (Path(self._directory) / "shallow").exists():
+                break
+        return False
+
+    def find(self, branch: str, text: str) -> str | None:
+        """The newest of the last commits of `branch` whose message has `text` in it, or None."""
+        for depth in _DEPTHS[:2]:
+            self._fetch(branch, f"--depth={depth}", "--filter=tree:0")
+            found = self._git(
+                "log", "--max-count=1", "--fixed-strings", f"--grep={text}", "--format=%H", "FETCH_HEAD"
+            )
+            if found:
+                return found.strip()
+        return None
+
+    def fetch_history(self, branch: str) -> None:
+        """Bring all commits of `branch` into the scratch repository, without trees or blobs."""
+        is_cut = (Path(self._directory) / "shallow").exists()
+        self._fetch(branch, "--filter=tree:0", *(["--unshallow"] if is_cut else []))
+
+    def ancestors(self, commit: str) -> frozenset[str]:
+        """`commit` and every commit before it that was fetched."""
+        return frozenset(self._git("rev-list", commit).split())
+
+    def log(self, since: str | None, until: str) -> list[tuple[str, str]]:
+        """Hash and message of the fetched commits in `until` and not in `since`, newest first, no merges."""
+        span = f"{since}..{until}" if since else until
+        text = self._git("log", span, "--no-merges", "-z", "--format=%H%n%B")
+        rows = [row.partition("\n") for row in text.split("\0") if row]
+        return [(sha, message) for sha, _, message in rows]
+
+    def entries(self, commit: str, folder: str) -> list[Entry]:
+        """The rows of one folder of a fetched commit; none where there is no such folder."""
+        try:
+            text = self._git("ls-tree", "-z", f"{commit}:{folder}" if folder else commit)
+        except CommandFailed:
+            return []
+        rows = [re.fullmatch(r"(\d+) (\w+) (\w+)\t(.*)", row, re.DOTALL) for row in text.split("\0") if row]
+        return [Entry(*row.groups()) for row in rows if row]
+
+    def read(self, commit: str, path: str) -> bytes:
+        """The content of a file of a fetched commit, brought from the remote when first asked for."""
+        return self._run("cat-file", "blob", f"{commit}:{path}", remote=True)
+
+    def materialise(self, commit: str, folders: tuple[str, ...], directory: Path) -> None:
+        """Write whole folders of a fetched commit below `directory`, by one batch from the remote."""
+        index = {"GIT_INDEX_FILE": str(directory / ".index"), "GIT_WORK_TREE": str(directory)}
+        self._run("checkout", commit, "--", *folders, remote=True, extra=index)
+        (directory / ".index").unlink()
+
+    # Writing -----------------------------------------------------------------------------------------------
+
+    def commit(self, parent: str, files: Mapping[str, bytes], message: str, author: tuple[str, str]) -> str:
+        """Make a commit on `parent` that replaces the content of existing files; nothing else changes.
+
+        `author` is a name and an e-mail address.
+
+        Returns:
+            Its hash. It exists in the scratch repository until it is pushed.
+        """
+        blobs = {
+            PurePosixPath(path): self._git("hash-object", "-w", "--stdin", stdin=content).strip()
+            for path, content in files.items()
+        }
+        tree = self._tree(parent, PurePosixPath(), blobs)
+        who = {
+            "GIT_AUTHOR_NAME": author[0],
+            "GIT_AUTHOR_EMAIL": author[1],
+            "GIT_COMMITTER_NAME": "pipeline-tools",
+            "GIT_COMMITTER_EMAIL": "pipeline-tools@noreply.invalid",
+        }
+        return self._git("commit-tree", tree, "-p", parent, stdin=message.encode(), extra=who).strip()
+
+    def _tree(self, parent: str, folder: PurePosixPath, blobs: Mapping[PurePosixPath, str]) -> str:
+        """Hash of `folder`'s tree with `blobs` in their places."""
+        rows = []
+        for entry in self.entries(parent, "" if folder == PurePosixPath() else str(folder)):
+            path = folder / entry.name
+            sha = blobs.get(path, entry.hash)
+            if entry.kind == "tree" and any(blob.is_relative_to(path) for blob in blobs):
+                sha = self._tree(parent, path, blobs)
+            rows.append(f"{entry.mode} {entry.kind} {sha}\t{entry.name}\0")
+        # --missing: the blobs that stay were never fetched.
+        return self._git(
+            "mktree", "-z", "--missing", stdin="".join(rows).encode("utf-8", "surrogateescape")
+        ).strip()
+
+    def push(self, commit: str, branch: str, options: tuple[str, ...] = ()) -> str:
+        """Move `branch` forward to `commit`.
+
+        Returns:
+            Empty when it was accepted, else what the server or git said. What that means is not in its words
+            (a lost answer may follow an accepted push): read the tip again.
+        """
+        words = [word for option in options for word in ("-o", option)]
+        refspec = f"{commit}:refs/heads/{branch}"
+        try:
+            self._plain("-C", self._directory, "push", "--porcelain", *words, "origin", refspec, remote=True)
+        except CommandFailed as error:
+            return error.stderr
+        return ""
+
+    # How ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _directory(self) -> str:
+        """The scratch repository, made when first needed: bare, without templates or hooks, a partial clone."""
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="pipeline-tools-")
+            self._plain("init", "--quiet", "--bare", "--template=", self._scratch.name)
+            settings = {
+                "core.repositoryFormatVersion": "1",
+                "extensions.partialClone": "origin",
+                "remote.origin.url": self.url,
+                "remote.origin.promisor": "true",
+                "fetch.writeCommitGraph": "false",
+                "gc.auto": "0",
+                "maintenance.auto": "false",
+            }
+            for key, value in settings.items():
+                self._plain("-C", self._scratch.name, "config", key, value)
+        return self._scratch.name
+
+    def _fetch(self, branch: str, *words: str) -> None:
+        refspec = f"+refs/heads/{branch}:refs/heads/fetched"
+        try:
+            self._run("fetch", "--quiet", "--no-tags", *words, "origin", refspec, remote=True)
+        except CommandFailed as error:
+            if "--unshallow on a complete repository" not in error.stderr:
+                raise
+
+    def _git(self, *words: str, stdin: bytes = b"", extra: Environment | None = None) -> str:
+        return self._run(*words, stdin=stdin, extra=extra).decode("utf-8", "surrogateescape")
+
+    def _talk(self, *words: str) -> str:
+        return _said(self.url, lambda: self._plain(*words, remote=True)).decode("utf-8", "surrogateescape")
+
+    def _run(
+        self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
+    ) -> bytes:
+        return _said(
+            self.url,
+            lambda: self._plain("-C", self._directory, *words, stdin=stdin, extra=extra, remote=remote),
+        )
+
+    def _plain(
+        self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
+    ) -> bytes:
+        environment = {
+            **self.environment,
+            **_QUIET,
+            **(self._credentials() if remote else {}),
+            **(extra or {}),
+        }
+        return process.run("git", *words, environment=environment, stdin=stdin)
+
+    def _credentials(self) -> Environment:
+        """The environment that lends the credential to git, for this host only."""
+        credential = self.credential()
+        origin = references.origin(self.url)
+        if credential is None or not origin.startswith("http"):
+            return {}
+        return {
+            "PT_GIT_USER": credential.user,
+            "PT_GIT_PASSWORD": credential.password.reveal(),
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "credential.helper",
+            "GIT_CONFIG_VALUE_0": "",
+            "GIT_CONFIG_KEY_1": f"credential.{origin}.helper",
+            "GIT_CONFIG_VALUE_1": _HELPER,
+        }
+
+
+_QUIET = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "",
+    "LC_ALL": "C",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+}
+
+_DENIED = re.compile(
+    r"Authentication failed|HTTP Basic: Access denied|could not read (Username|Password)|returned error: 40[13]"
+    r"|not allowed to|Permission denied|not found|does not appear to be a git repository|access rights",
+    re.IGNORECASE,
+)
+_AWAY = re.compile(
+    r"Could not resolve host|Failed to connect|Couldn't connect|Connection (refused|reset|timed out)|timed out"
+    r"|returned error: (429|5\d\d)|early EOF|hung up unexpectedly|RPC failed|unexpected disconnect",
+    re.IGNORECASE,
+)
+
+
+def _said(url: str, call: Callable[[], bytes]) -> bytes:
+    """Run a git command; say transport failures in our words, leave all others as they are."""
+    try:
+        return call()
+    except CommandFailed as error:
+        raise failure(url, error.stderr) or error from None
+
+
+def failure(url: str, said: str) -> PipelineError | None:
+    """What git's error output means, as far as the transport goes; None where it means something else."""
+    reason = next(
+        (line for line in reversed(said.splitlines()) if line.startswith(("fatal:", "remote:"))), said
+    )
+    if _AWAY.search(said):
+        return Unavailable(f"{url}: {reason}", hint="is the git server up, and reachable from here?")
+    if _DENIED.search(said):
+        return Denied(
+            f"{url}: {reason}",
+            hint="does the project exist, and does the token have the right scope and role "
+            "(write_repository to push)? A protected variable is empty on an unprotected ref",
+        )
+    return None

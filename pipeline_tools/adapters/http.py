@@ -1,0 +1,77 @@
+"""The one session factory: time-outs, retries with jitter, `Retry-After`; and errors in our words."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from pipeline_tools.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+CONNECT, READ = 10.0, 60.0
+"""Seconds to connect, and seconds without a byte."""
+
+RETRIES = 4
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter whose requests always have a time-out."""
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs["timeout"] = kwargs.get("timeout") or (CONNECT, READ)
+        response = super().send(request, *args, **kwargs)
+        log.debug("%s %s → %s", request.method, urlsplit(str(request.url)).path, response.status_code)
+        return response
+
+
+def session(*, backoff: float = 0.3) -> requests.Session:
+    """A session that tries idempotent requests up to five times; a POST goes out once (look, then create).
+
+    Args:
+        backoff: seconds before the second try, doubled each time, with as much jitter.
+
+    Under it, requests raises `RetryError` when the tries are used up (`errors` says it in our words).
+    """
+    retry = Retry(
+        total=RETRIES,
+        backoff_factor=backoff,
+        backoff_jitter=backoff,
+        status_forcelist=_PASSING,
+        allowed_methods=_IDEMPOTENT,
+        respect_retry_after_header=True,
+    )
+    made = requests.Session()
+    made.mount("http://", _Adapter(max_retries=retry))
+    made.mount("https://", _Adapter(max_retries=retry))
+    return made
+
+
+@contextmanager
+def errors(what: str) -> Iterator[None]:
+    """Say transport failures as `Unavailable`; `what` names the other side.
+
+    Raises:
+        Unavailable: no connection, a time-out, a broken answer, or still an error status after the retries.
+    """
+    try:
+        yield
+    except requests.RequestException as error:
+        raise Unavailable(
+            f"{what}: {_reason(error)}", hint=f"is {what} up, and reachable from here?"
+        ) from None
+
+
+def _reason(error: requests.RequestException) -> str:
+    """The cause in a few words; urllib3's own text repeats the whole request."""
+    cause: Any = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", None) or cause
+    text = str(cause).rpartition(": ")[2] or type(error).__name__
+    return text.strip("'\") ")[:200]

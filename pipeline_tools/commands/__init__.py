@@ -1,0 +1,1 @@
+"""One thin module a command: options → request → the driver → the console."""

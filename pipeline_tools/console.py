@@ -1,0 +1,205 @@
+"""The one voice: plans, outcomes and logs for people, one JSON document for programs. All of it masked."""
+
+import json
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, TextIO
+
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.steps.shape import Outcome, Plan, Status
+from pipeline_tools.text.masks import MASKED, Mask, Secret
+
+SCHEMA = 1
+WIDTH = 8  # the longest step name and one more
+PRIVATE = {"private": True}
+"""Metadata of a dataclass field that is no part of the envelope."""
+
+
+class Console:
+    """What a command says. `output` is `text` or `json`; in JSON stdout holds one document and all else is stderr.
+
+    In a GitLab job log each step is a collapsible section (docs.gitlab.com/ci/jobs/job_logs, "Custom
+    collapsible sections"); on a terminal the step under way is shown live; elsewhere there are plain lines.
+    """
+
+    def __init__(
+        self, stdout: TextIO | None = None, stderr: TextIO | None = None, *, gitlab: bool = False
+    ) -> None:
+        self.mask = Mask()
+        self.output = "text"
+        self.is_flow = False
+        self.warnings: list[str] = []
+        self._stdout, self._stderr = stdout or sys.stdout, stderr or sys.stderr
+        self._gitlab = gitlab
+        self._plans: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
+        self._statuses: list[Status] = []
+        self._live: Any = None
+        self._began = time.monotonic()
+        self._finished = False
+        _hear(self)
+
+    # What the driver says (steps.shape.Voice) ------------------------------------------------------------
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """A step begins and ends."""
+        self._began = time.monotonic()
+        with self._section(name), self._progress(name):
+            yield
+
+    def plan(self, name: str, plan: Plan[Outcome]) -> None:
+        self._plans[name] = _plain(plan)
+        for line in plan.lines():
+            self._say(f"{'':{WIDTH}} {line}")
+        for error in plan.unread:
+            self._say(f"{'':{WIDTH}} not read: {error.message}")
+
+    def outcome(self, name: str, outcome: Outcome) -> None:
+        self._results[name] = _plain(outcome)
+        self._statuses.append(outcome.status)
+        seconds = time.monotonic() - self._began
+        self._say(f"{name:{WIDTH}} {outcome.status:10} {seconds:5.1f} s  {outcome.summary()}")
+
+    # What the command and its boundary say ---------------------------------------------------------------
+
+    def text(self, line: str) -> None:
+        """A line of the answer itself, for people only."""
+        self._say(line)
+
+    def verbose(self) -> None:
+        """Let the debug lines of this package through (`-v`)."""
+        logging.getLogger("pipeline_tools").setLevel(logging.DEBUG)
+
+    def log(self, level: int, line: str) -> None:
+        if level >= logging.WARNING:
+            self.warnings.append(self.mask.text(line))
+        if self._live is not None and level == logging.INFO:
+            self._live.update(self.mask.text(line).replace("[", "\\["))
+        else:
+            prefix = "warning: " if level >= logging.WARNING else ""
+            self._write(self._stderr, prefix + line)
+
+    def finish(self, command: str, exit_code: int, error: BaseException | None = None) -> None:
+        """The end: in JSON the document, in text the error. Once, whatever happens after."""
+        if self._finished:
+            return
+        self._finished = True
+        if isinstance(error, PipelineError):
+            self._write(
+                self._stderr, f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
+            )
+        elif error is not None and exit_code == EXIT_BUG:
+            trace = "".join(traceback.format_exception(error))
+            self._write(
+                self._stderr, f"{trace}error: this is a bug in pipeline-tools; please report the lines above"
+            )
+        if self.output == "json":
+            self._write(self._stdout, json.dumps(self._envelope(command, exit_code, error)))
+
+    def _envelope(self, command: str, exit_code: int, error: BaseException | None) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "command": command,
+            "status": self._status(exit_code),
+            "exit_code": exit_code,
+            "plan": self._plans if self.is_flow else next(iter(self._plans.values()), {}),
+            "result": self._results if self.is_flow else next(iter(self._results.values()), {}),
+            "warnings": self.warnings,
+            "errors": [_error(error, exit_code)] if error else [],
+        }
+
+    def _status(self, exit_code: int) -> str:
+        if exit_code:
+            return "interrupted" if exit_code in {EXIT_INTERRUPTED, EXIT_TERMINATED} else "failed"
+        order = (Status.PENDING, Status.SUPERSEDED, Status.PLANNED, Status.DONE)
+        return next((status for status in order if status in self._statuses), Status.UNCHANGED)
+
+    # How it is said --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _section(self, name: str) -> Iterator[None]:
+        if not self._gitlab or self.output == "json":
+            yield
+            return
+        mark = f"section_{{}}:{{}}:{name}{{}}\r\x1b[0K"
+        self._write(
+            self._stdout, "\x1b[0K" + mark.format("start", int(time.time()), "[collapsed=false]") + name
+        )
+        try:
+            yield
+        finally:
+            self._write(self._stdout, "\x1b[0K" + mark.format("end", int(time.time()), ""))
+
+    @contextmanager
+    def _progress(self, name: str) -> Iterator[None]:
+        if self.output == "json" or self._gitlab or not self._stderr.isatty():
+            yield
+            return
+        from rich.console import Console as Terminal  # noqa: PLC0415 (only a terminal pays for it)
+
+        with Terminal(file=self._stderr).status(name) as live:
+            self._live = live
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def _say(self, line: str) -> None:
+        self._write(self._stderr if self.output == "json" else self._stdout, line)
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        stream.write(self.mask.text(text) + "\n")
+        stream.flush()
+
+
+EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 70, 130, 143
+
+
+class _Handler(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.log(record.levelno, record.getMessage())
+
+
+def _hear(console: Console) -> None:
+    """Make `console` the only handler of the process."""
+    logging.getLogger().handlers = [_Handler(console)]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("pipeline_tools").setLevel(logging.INFO)
+
+
+def _plain(value: Any) -> Any:  # noqa: PLR0911 (one line a type)
+    """`value` as JSON has it: dataclasses as objects without their private fields, errors as their message."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: _plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("private")
+        }
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return [_plain(item) for item in value]
+    if isinstance(value, PipelineError):
+        return value.message
+    if isinstance(value, Secret):
+        return MASKED
+    if isinstance(value, Enum):
+        return value.value
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _error(error: BaseException, exit_code: int) -> dict[str, str]:
+    if isinstance(error, PipelineError):
+        return {"code": error.code, "message": error.message, "hint": error.hint}
+    codes = {2: "usage", EXIT_BUG: "bug", EXIT_INTERRUPTED: "interrupted", EXIT_TERMINATED: "terminated"}
+    message = getattr(error, "format_message", lambda: f"{type(error).__name__}: {error}")()
+    return {"code": codes.get(exit_code, "failed"), "message": message, "hint": ""}

@@ -1,0 +1,41 @@
+"""The failures a person is meant to read, each with its exit code (docs/reference/exit-codes.md)."""
+
+
+class PipelineError(Exception):
+    """An expected failure: one line that says what is wrong, and a hint that says how to mend it.
+
+    `exit_code` is what the process ends with, `code` the word for it in the JSON envelope.
+    """
+
+    exit_code = 1
+    code = "failed"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Refused(PipelineError):  # noqa: N818 (read as a sentence: raise Refused(...))
+    """A rule says no: downgrade, tag policy, immutable tag with other content, push rule."""
+
+    exit_code = 3
+    code = "refused"
+
+
+class Denied(PipelineError):  # noqa: N818 (likewise)
+    """Not allowed: authentication, rights, a protected branch. The hint names the setting to change."""
+
+    exit_code = 4
+    code = "denied"
+
+
+class Unavailable(PipelineError):  # noqa: N818 (likewise)
+    """Worth retrying as it is: unreachable, overloaded, or not finished in time."""
+
+    exit_code = 5
+    code = "unavailable"
+
+
+class Stale(Exception):  # noqa: N818 (a signal to the driver, which plans again; no person reads it)
+    """What the plan was made from has changed: a compare-and-swap was lost."""

@@ -1,0 +1,196 @@
+"""Every option of the command line, once: one name, one meaning, one type, one variable.
+
+A command takes the options that its steps' `Options` classes have as fields (`of`), so the class is the list.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.versions import DEFAULT_PATTERN
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+class Setting(click.Option):
+    """An option with its variable. A repeatable one takes a JSON array or one value a line from it."""
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        text = self.resolve_envvar_value(ctx)
+        if text is None or not self.multiple:
+            return super().value_from_envvar(ctx)
+        if not text.lstrip().startswith("["):
+            return tuple(line for line in text.splitlines() if line.strip())
+        try:
+            return tuple(str(item) for item in json.loads(text))
+        except ValueError:
+            raise click.BadParameter("not a JSON array", ctx=ctx, param=self) from None
+
+
+class SecretSetting(click.Option):
+    """A secret: its value from the variable, or from the file that the option names; never from an argument."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["type"] = click.Path(exists=True, dir_okay=False, path_type=Path)
+        super().__init__(*args, **kwargs)
+
+    def process_value(self, ctx: click.Context, value: Any) -> Secret:
+        """The secret, registered with the mask; an empty one where neither is given."""
+        secret = Secret(self._text(ctx, value))
+        if ctx.obj is not None:
+            ctx.obj.mask.add(secret)
+        return secret
+
+    def _text(self, ctx: click.Context, value: Any) -> str:
+        if isinstance(value, str) and value and value == self.resolve_envvar_value(ctx):
+            return value.strip()
+        path = super().process_value(ctx, value)
+        return path.read_text().strip() if isinstance(path, Path) else ""
+
+
+def _setting(flag: str, variable: str | list[str], text: str, **kwargs: Any) -> Callable[[F], F]:
+    return click.option(flag, cls=Setting, envvar=variable, show_envvar=True, help=text, **kwargs)
+
+
+def _secret(name: str, variable: str, text: str) -> Callable[[F], F]:
+    flag = f"--{name.replace('_', '-')}-file"
+    return click.option(
+        flag, name, cls=SecretSetting, envvar=variable, show_envvar=True, metavar="FILE", help=text
+    )
+
+
+def _output(ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if ctx.obj is not None:
+        ctx.obj.output = value
+    return value
+
+
+def _verbose(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
+    if value and ctx.obj is not None:
+        ctx.obj.verbose()
+    return value
+
+
+_ONE, _MANY = {"metavar": "TEXT"}, {"multiple": True}
+
+CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
+    # Where the release comes from. In a job GitLab's predefined variables say it, elsewhere the checkout.
+    "checkout": _setting("--checkout", "CI_PROJECT_DIR", "The git checkout to release from.", default=".",
+                         type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
+    "tag": _setting("--tag", "CI_COMMIT_TAG", "The git tag of the release. Default: the version tag at HEAD.", **_ONE),
+    "commit": _setting("--commit", "CI_COMMIT_SHA", "The commit of the release. Default: HEAD.", **_ONE),
+    "project": _setting("--project", "CI_PROJECT_PATH", "This project. Default: the path of the origin remote.", **_ONE),
+    "project_url": _setting("--project-url", "CI_PROJECT_URL", "Where people see this project.", metavar="URL"),
+    "project_title": _setting("--project-title", "CI_PROJECT_TITLE", "Title of the image (OCI label).", **_ONE),
+    "project_description": _setting("--project-description", "CI_PROJECT_DESCRIPTION",
+                                    "Description of the image (OCI label).", **_ONE),
+    "licenses": _setting("--licenses", "PT_LICENSES", "SPDX licence expression of the image (OCI label).", **_ONE),
+    "pipeline_url": _setting("--pipeline-url", "CI_PIPELINE_URL", "This pipeline, named in the bump's commit.",
+                             metavar="URL"),
+    "gitlab_url": _setting("--gitlab-url", "CI_SERVER_URL", "The GitLab instance. Default: the host of the origin remote.",
+                           metavar="URL"),
+    "default_branch": _setting("--default-branch", "CI_DEFAULT_BRANCH",
+                               "This project's default branch. Default: the remote's HEAD.", metavar="BRANCH"),
+    "receipt": _setting("--receipt", "PT_RECEIPT", "The receipt that the steps hand on.", default="release.json",
+                        show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
+    # tag
+    "tag_pattern": _setting("--tag-pattern", "PT_TAG_PATTERN", "Regular expression that a release tag must match.",
+                            default=DEFAULT_PATTERN, metavar="REGEX"),
+    "branch": _setting("--branch", "PT_BRANCH", "Line that may be released from. Repeatable. Default: the default "
+                       "branch, and the protected ones as far as the token sees them.", **_MANY, metavar="BRANCH"),
+    "pre": _setting("--pre", "PT_PRE", "Choose a pre-release of this kind (rc, beta).", metavar="KIND"),
+    "message": _setting("--message", "PT_MESSAGE", "Message of the tag. Default: the list of changes.", **_ONE),
+    # build and push
+    "repository": _setting("--repository", "PT_REPOSITORY", "Where releases are published: host/path, no tag.",
+                           metavar="REPOSITORY"),
+    "candidate_repository": _setting("--candidate-repository", "PT_CANDIDATE_REPOSITORY",
+                                     "Where candidates are kept. Default: the release repository.", metavar="REPOSITORY"),
+    "context": _setting("--context", "PT_CONTEXT", "Build context, inside the checkout.", default=".", show_default=True,
+                        metavar="DIR"),
+    "file": _setting("--file", "PT_FILE", "Dockerfile, inside the checkout. Default: CONTEXT/Dockerfile.", metavar="FILE"),
+    "builder": _setting("--builder", "PT_BUILDER", "What builds.", default="auto", show_default=True,
+                        type=click.Choice(["auto", "docker"])),
+    "target": _setting("--target", "PT_TARGET", "Stage of the Dockerfile to build.", metavar="STAGE"),
+    "platform": _setting("--platform", "PT_PLATFORM", "Platform to build for, such as linux/amd64.", metavar="PLATFORM"),
+    "build_arg": _setting("--build-arg", "PT_BUILD_ARG", "Build argument; never a secret. Repeatable.", **_MANY,
+                          metavar="KEY=VALUE"),
+    "reuse": click.option("--reuse/--no-reuse", cls=Setting, envvar="PT_REUSE", show_envvar=True, default=True,
+                          help="Take a candidate of the same commit and build inputs as it is."),
+    "source": _setting("--source", "PT_SOURCE", "Candidate to publish. Default: the receipt's.", metavar="IMAGE@DIGEST"),
+    "moving": _setting("--moving", "PT_MOVING", "Moving tag to move forward. Repeatable.", **_MANY,
+                       type=click.Choice(["minor", "major", "latest"])),
+    # bump and trigger
+    "env_project": _setting("--env-project", "PT_ENV_PROJECT", "The env repository: its GitLab path or its address.",
+                            metavar="PATH|URL"),
+    "env_branch": _setting("--env-branch", "PT_ENV_BRANCH", "Branch of the env repository. Default: its HEAD.",
+                           metavar="BRANCH"),
+    "overlay": _setting("--overlay", "PT_OVERLAY", "Folder of an overlay in the env repository. Repeatable.", **_MANY,
+                        metavar="DIR"),
+    "image": _setting("--image", "PT_IMAGE", "Entry of images: to bump, with what to write. Repeatable. "
+                      "Default of REF: the published image.", **_MANY, metavar="NAME[=REF]"),
+    "allow_downgrade": click.option("--allow-downgrade", cls=Setting, envvar="PT_ALLOW_DOWNGRADE", show_envvar=True,
+                                    is_flag=True, help="Write an older version over a newer one."),
+    "render": click.option("--render/--no-render", cls=Setting, envvar="PT_RENDER", show_envvar=True, default=True,
+                           help="Prove the bump with kustomize build, before and after."),
+    "skip_ci": click.option("--skip-ci/--no-skip-ci", cls=Setting, envvar="PT_SKIP_CI", show_envvar=True, default=False,
+                            help="Push with ci.skip, because a trigger follows. Always so in release."),
+    "author_name": _setting("--author-name", "GITLAB_USER_NAME", "Author of the bump.", default="pipeline-tools", **_ONE),
+    "author_email": _setting("--author-email", "GITLAB_USER_EMAIL", "Their address.",
+                             default="pipeline-tools@noreply.invalid", **_ONE),
+    "env_commit": _setting("--env-commit", "PT_ENV_COMMIT", "Commit that the pipeline must contain. Default: the "
+                           "receipt's bump.", metavar="SHA"),
+    "variable": _setting("--variable", "PT_VARIABLE", "Variable of the pipeline. Repeatable.", **_MANY,
+                         metavar="KEY=VALUE"),
+    "input": _setting("--input", "PT_INPUT", "Input of the pipeline. Repeatable.", **_MANY, metavar="KEY=VALUE"),
+    "wait": click.option("--wait/--no-wait", cls=Setting, envvar="PT_WAIT", show_envvar=True, default=False,
+                         help="Wait for the pipeline's end and end as it does."),
+    "timeout": _setting("--timeout", "PT_TIMEOUT", "How long to wait or to go on trying, in seconds.", default=3600.0,
+                        type=click.FloatRange(min=0), show_default=True, metavar="SECONDS"),
+    # Credentials
+    "gitlab_token": _secret("gitlab_token", "PT_GITLAB_TOKEN", "Token of this project, for tags and releases."),
+    "env_token": _secret("env_token", "PT_ENV_TOKEN", "Token of the env project, to push and to follow pipelines."),
+    "trigger_token": _secret("trigger_token", "PT_TRIGGER_TOKEN", "Trigger token of the env project."),
+    "job_token": _secret("job_token", "CI_JOB_TOKEN", "The job's own token."),
+    "registry_user": _setting("--registry-user", "PT_REGISTRY_USER", "User at the registry.", metavar="NAME"),
+    "registry_password": _secret("registry_password", "PT_REGISTRY_PASSWORD", "Password or access token at the registry."),
+    "docker_auth_config": _secret("docker_auth_config", "DOCKER_AUTH_CONFIG", "Registry logins as docker writes them."),
+    "docker_config": _setting("--docker-config", "DOCKER_CONFIG", "Folder of docker's config.json.",
+                              type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
+    "docker_host": _setting("--docker-host", "DOCKER_HOST", "The docker engine.", metavar="URL"),
+    "docker_cert_path": _setting("--docker-cert-path", "DOCKER_CERT_PATH", "Folder of the engine's ca, cert and key.",
+                                 type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
+    # How it is said
+    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations. Repeatable.", **_MANY,
+                       metavar="KIND=FILE"),
+    "output": click.option("--output", envvar="PT_OUTPUT", show_envvar=True, type=click.Choice(["text", "json"]),
+                           default="text", is_eager=True, expose_value=False, callback=_output,
+                           help="Text for people, or one JSON document."),
+    "verbose": click.option("-v", "--verbose", envvar="PT_VERBOSE", show_envvar=True, is_flag=True, is_eager=True,
+                            expose_value=False, callback=_verbose, help="Say each command and request."),
+    "dry_run": click.option("--dry-run", envvar="PT_DRY_RUN", show_envvar=True, is_flag=True,
+                            help="Show the plan; write nothing, anywhere."),
+}  # fmt: skip
+
+
+def of(*classes: type, also: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """A decorator that gives a command the options for all fields of `classes`, each once, and `also`."""
+    names = [field.name for cls in classes for field in fields(cls)]
+    wanted = list(dict.fromkeys([*names, *also, "output", "verbose"]))
+
+    def decorate(function: F) -> F:
+        for name in reversed(wanted):
+            function = CATALOGUE[name](function)
+        return function
+
+    return decorate
+
+
+def pick(cls: type[T], params: Mapping[str, Any]) -> T:
+    """An instance of `cls` from the parameters that have the names of its fields."""
+    return cls(**{field.name: params[field.name] for field in fields(cls)})  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Each step exposes the same names; see `shape`."""

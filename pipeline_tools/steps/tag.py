@@ -1,0 +1,360 @@
+"""The tag step: is this release tag sound, which one comes next, and make it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pipeline_tools.errors import Denied, PipelineError, Refused
+from pipeline_tools.steps.shape import Reading, Status, Step
+from pipeline_tools.text import commits, references, versions
+from pipeline_tools.text.commits import Change
+from pipeline_tools.text.receipt import Receipt, Tagged
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.checkout import Checkout
+    from pipeline_tools.adapters.git import Remote
+    from pipeline_tools.adapters.gitlab import Project
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about the tag."""
+
+    tag: str | None = None
+    commit: str | None = None
+    tag_pattern: str = versions.DEFAULT_PATTERN
+    branch: tuple[str, ...] = ()
+    default_branch: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """`name` is the tag to check or create, None for the one at the commit or else the next.
+
+    `is_next` asks for the next version even where the commit has a tag, `creates` for a tag that is missing,
+    `pre` for a pre-release of that kind, `message` replaces the list of changes.
+    """
+
+    name: str | None
+    commit: str | None
+    pattern: str
+    branches: tuple[str, ...]
+    default_branch: str | None
+    is_next: bool = False
+    creates: bool = False
+    pre: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Ports:
+    """`remote` is the origin, None where the checkout has none; `gitlab` is None without a token."""
+
+    checkout: "Checkout"
+    remote: "Remote | None"
+    gitlab: "Project | None"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known.
+
+    `tags` holds the commit by tag; `branches` the lines that may be released from and `line` the first of them
+    that contains the commit; `base` the last release in the commit's history and `changes` what came since;
+    `released` whether the GitLab Release is there.
+    """
+
+    commit: str
+    tags: dict[str, str]
+    branches: tuple[str, ...]
+    line: str | None
+    base: str | None
+    changes: tuple[Change, ...]
+    released: bool
+    unread: tuple[PipelineError, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The tag `name`, the `version` it names, its `commit` and the `branch` that contains it."""
+
+    status: Status
+    name: str
+    version: str
+    commit: str
+    branch: str | None
+
+    def summary(self) -> str:
+        return f"{self.name} at {self.commit[:8]}" + (f", on {self.branch}" if self.branch else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`exists` tells whether the tag is there; `notes` is what a new one and its GitLab Release will say."""
+
+    status: Status
+    name: str
+    version: str
+    commit: str
+    branch: str | None
+    exists: bool
+    notes: str
+    creates: bool = field(metadata={"private": True})
+    released: bool = field(metadata={"private": True})
+    unread: tuple[PipelineError, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        if not self.exists:
+            yield f"{self.name} is the next version: {self.commit[:8]} has no version tag"
+        if self.creates and self.status is Status.PLANNED:
+            yield from (
+                "+ tag" if not self.exists else "  tag exists",
+                "+ GitLab Release",
+                *self.notes.splitlines(),
+            )
+
+    def foreseen(self) -> Outcome:
+        return Outcome(self.status, self.name, self.version, self.commit, self.branch)
+
+
+def request(options: Options, _receipt: Receipt) -> Request:
+    """What to check: the tag given, or the one at the commit.
+
+    Raises:
+        Refused: the name given is no release tag; nothing else is looked at.
+    """
+    if options.tag is not None:
+        versions.parse(options.tag, options.tag_pattern)
+    if options.commit is not None and not references.COMMIT.fullmatch(options.commit):
+        raise PipelineError(f"{options.commit!r} is not a full commit hash", hint="see git rev-parse HEAD")
+    return Request(
+        name=options.tag,
+        commit=options.commit,
+        pattern=options.tag_pattern,
+        branches=tuple(references.branch(name) for name in options.branch),
+        default_branch=options.default_branch,
+    )
+
+
+def facts(request: Request, ports: Ports) -> Facts:
+    read = Reading()
+    commit = _commit(request, ports)
+    branches = _branches(request, ports, read)
+    tags, tips = _refs(ports, branches, read)
+    line = read(None, _line, ports, tips, commit)
+    is_named = request.name is not None or _at(commit, tags, request.pattern) is not None
+    base: str | None = None
+    changes: tuple[Change, ...] = ()
+    if request.is_next or request.creates or not is_named:
+        base, changes = read((None, ()), _history, request, ports, tags, line or branches[0], commit)
+    if request.creates and ports.gitlab is None:
+        read.errors.append(_tokenless())
+    return Facts(
+        commit=commit,
+        tags=tags,
+        branches=branches,
+        line=line,
+        base=base,
+        changes=changes,
+        released=_released(request, ports, read),
+        unread=read.unread,
+    )
+
+
+def _commit(request: Request, ports: Ports) -> str:
+    """The commit of the release: as given, that of a tag to be checked, or HEAD."""
+    known = None if request.creates else ports.checkout.tags.get(request.name or "")
+    return request.commit or known or ports.checkout.head
+
+
+def _branches(request: Request, ports: Ports, read: Reading) -> tuple[str, ...]:
+    """The lines that may be released from: as asked, or the default branch and the protected ones."""
+    if request.branches:
+        return request.branches
+    default = request.default_branch or read(ports.checkout.default_branch(), _remote_head, ports) or "main"
+    protected = read([], ports.gitlab.protected_branches) if ports.gitlab else []
+    return (default, *(branch for branch in protected if branch != default))
+
+
+def _remote_head(ports: Ports) -> str | None:
+    return ports.remote.head() if ports.remote else None
+
+
+def _refs(ports: Ports, branches: tuple[str, ...], read: Reading) -> tuple[dict[str, str], dict[str, str]]:
+    """The commits of all tags and of `branches`: the remote's, or the checkout's where that cannot be read."""
+    heads = [f"refs/heads/{branch}" for branch in branches]
+    refs = read(None, ports.remote.refs, "refs/tags/*", *heads) if ports.remote else None
+    if refs is None:
+        tips = {branch: ports.checkout.branch(branch) for branch in branches}
+        return ports.checkout.tags, {branch: tip for branch, tip in tips.items() if tip}
+    return _named(refs, "refs/tags/"), _named(refs, "refs/heads/")
+
+
+def _named(refs: dict[str, str], prefix: str) -> dict[str, str]:
+    return {ref.removeprefix(prefix): commit for ref, commit in refs.items() if ref.startswith(prefix)}
+
+
+def _at(commit: str, tags: dict[str, str], pattern: str) -> str | None:
+    """The highest version tag at a commit."""
+    here = versions.releases((name for name, target in tags.items() if target == commit), pattern)
+    return here[max(here)] if here else None
+
+
+def _line(ports: Ports, tips: dict[str, str], commit: str) -> str | None:
+    return next((branch for branch, tip in tips.items() if _contains(ports, branch, tip, commit)), None)
+
+
+def _contains(ports: Ports, branch: str, tip: str, commit: str) -> bool:
+    """Ask the checkout; where its history is cut off, the remote's."""
+    has_tip = ports.checkout.has(tip)
+    if tip == commit or (has_tip and ports.checkout.contains(tip, commit)):
+        return True
+    is_known = has_tip and not ports.checkout.is_shallow
+    return False if is_known or ports.remote is None else ports.remote.contains(branch, commit)
+
+
+def _history(
+    request: Request, ports: Ports, tags: dict[str, str], branch: str, commit: str
+) -> tuple[str | None, tuple[Change, ...]]:
+    """The last release before this one, and the changes since."""
+    source: Checkout | Remote = ports.checkout
+    if ports.checkout.is_shallow and ports.remote:
+        ports.remote.fetch_history(branch)
+        source = ports.remote
+    base = _base(tags, source.ancestors(commit), request)
+    rows = source.log(tags[base] if base else None, commit)
+    return base, tuple(commits.change(sha, message) for sha, message in rows)
+
+
+def _base(tags: dict[str, str], ancestors: frozenset[str], request: Request) -> str | None:
+    """The highest release before this one in its history: a maintenance branch counts from its own."""
+    mine = [name for name, commit in tags.items() if commit in ancestors]
+    below = versions.parse(request.name, request.pattern) if request.name else None
+    known = versions.releases(mine, request.pattern)
+    finals = [v for v in known if not v.prerelease and (below is None or v < below)]
+    return known[max(finals)] if finals else None
+
+
+def _released(request: Request, ports: Ports, read: Reading) -> bool:
+    if not (request.creates and request.name and ports.gitlab):
+        return False
+    return read(False, ports.gitlab.has_release, request.name)
+
+
+def _tokenless() -> PipelineError:
+    return Denied(
+        "PT_GITLAB_TOKEN is empty",
+        hint="set it to a token with scope api; a protected variable is absent on an unprotected ref",
+    )
+
+
+def plan(request: Request, facts: Facts) -> Plan:
+    """Decide.
+
+    Raises:
+        Refused: the tag is on another commit, or its commit is on no line that may be released from.
+    """
+    name = request.name or (None if request.is_next else _at(facts.commit, facts.tags, request.pattern))
+    if name is None and _nothing_new(request, facts):
+        return _settled(facts.base or "", request, facts)
+    name = name or _next(request, facts)
+    exists = _exists(name, facts)
+    if facts.line is None and not facts.unread:
+        raise Refused(
+            f"{facts.commit[:8]} is on none of {', '.join(facts.branches)}",
+            hint="release from the default or a protected branch; see --branch",
+        )
+    is_settled = exists and (facts.released or not request.creates)
+    return Plan(
+        status=Status.UNCHANGED if is_settled else Status.PLANNED,
+        name=name,
+        version=str(versions.parse(name, request.pattern)),
+        commit=facts.commit,
+        branch=facts.line,
+        exists=exists,
+        notes=request.message or commits.notes(facts.changes),
+        creates=request.creates,
+        released=facts.released,
+        unread=facts.unread,
+    )
+
+
+def _exists(name: str, facts: Facts) -> bool:
+    target = facts.tags.get(name)
+    if target is not None and target != facts.commit:
+        raise Refused(
+            f"tag {name} is on {target[:8]}, not on {facts.commit[:8]}",
+            hint="a release tag never moves; choose the next version",
+        )
+    return target is not None
+
+
+def _nothing_new(request: Request, facts: Facts) -> bool:
+    """Whether the last release still stands: no fix, feature or breaking change has come since."""
+    return bool((request.is_next or request.creates) and facts.base and not commits.greatest(facts.changes))
+
+
+def _settled(base: str, request: Request, facts: Facts) -> Plan:
+    return Plan(
+        status=Status.UNCHANGED,
+        name=base,
+        version=str(versions.parse(base, request.pattern)),
+        commit=facts.tags[base],
+        branch=facts.line,
+        exists=True,
+        notes=f"Nothing to release since {base}.",
+        creates=False,
+        released=True,
+        unread=facts.unread,
+    )
+
+
+def _next(request: Request, facts: Facts) -> str:
+    """The name of the next version, with a `v` unless the last release had none."""
+    pre_releases = [v for v in versions.releases(facts.tags, request.pattern) if v.prerelease]
+    known = [*pre_releases, *([versions.parse(facts.base, request.pattern)] if facts.base else [])]
+    prefix = "" if facts.base and not facts.base.startswith("v") else "v"
+    return prefix + str(versions.following(known, commits.greatest(facts.changes) or "patch", request.pre))
+
+
+def check(plan: Plan, _ports: Ports) -> Plan:
+    """Nothing more to prove: the facts are the proof."""
+    return plan
+
+
+def apply(plan: Plan, ports: Ports) -> Outcome:
+    """Create what is missing of tag and GitLab Release.
+
+    Raises:
+        PipelineError: there is no tag and none was to be created.
+        Refused: somebody made the tag on another commit meanwhile.
+    """
+    if not plan.creates:
+        raise PipelineError(
+            f"{plan.commit[:8]} has no version tag",
+            hint=f"run pipeline-tools tag create {plan.name}, or push that tag",
+        )
+    if ports.gitlab is None:
+        raise _tokenless()
+    _create_tag(plan, ports.gitlab)
+    if not plan.released and not ports.gitlab.has_release(plan.name):
+        ports.gitlab.create_release(plan.name, plan.notes)
+    return replace(plan.foreseen(), status=Status.DONE)
+
+
+def _create_tag(plan: Plan, gitlab: "Project") -> None:
+    """Look, then create; of two creators at once the second finds the first one's tag."""
+    found = gitlab.tag(plan.name)
+    if found is None:
+        gitlab.create_tag(plan.name, plan.commit, plan.notes)
+    elif found.commit != plan.commit:
+        raise Refused(f"tag {plan.name} is on {found.commit[:8]} by now", hint="choose the next version")
+
+
+def record(receipt: Receipt, outcome: Outcome) -> Receipt:
+    """A release begins with its tag: what an older receipt says of other commits is dropped."""
+    tagged = Tagged(outcome.name, outcome.version, outcome.commit)
+    return receipt if receipt.tag == tagged else Receipt(tag=tagged)
+
+
+STEP = Step("tag", facts, plan, check, apply)
