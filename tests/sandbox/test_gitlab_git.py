@@ -327,6 +327,7 @@ def test_a_tag_starts_a_tag_pipeline_and_a_tree_without_configuration_none(
         "/platform/env.git/../../x.git/info/refs",
         "/platform/env.git/objects/info/packs",
         "/platform/env.git/HEAD",
+        "/1.git/info/refs",
     ],
 )
 def test_only_the_three_addresses_of_a_project_exist(
