@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import click
 
-from pipeline_tools.errors import PipelineError
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.versions import DEFAULT_PATTERN
 
@@ -195,16 +194,3 @@ def of(*classes: type, also: tuple[str, ...] = ()) -> Callable[[F], F]:
 def pick(cls: type[T], params: Mapping[str, Any]) -> T:
     """An instance of `cls` from the parameters that have the names of its fields."""
     return cls(**{field.name: params[field.name] for field in fields(cls)})  # type: ignore[arg-type]
-
-
-def pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
-    """`KEY=VALUE` words as a mapping.
-
-    Raises:
-        PipelineError: a word without `=` or with an empty key.
-    """
-    split = [value.partition("=") for value in values]
-    for key, equals, _ in split:
-        if not equals or not key:
-            raise PipelineError(f"{option} takes KEY=VALUE, not {key!r}", hint="quote it as one word")
-    return {key: value for key, _, value in split}
