@@ -7,9 +7,10 @@ STAGE := @bash .ci/stage
 COMPILE := $(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 FAST := not servers and not docker and not registry and not kustomize and not gitlab_ci_local
-# Each worker starts its own servers, once, and only those its tests ask for (an engine is up in 0.2 s). Not loadgroup:
-# pytest-xdist 3.8 groups by a name that pytest 9.2 no longer reads.
-PYTEST := $(BIN)/pytest -n 2 --dist worksteal
+# A file's tests share a worker, and so what its module fixtures made; each worker starts its own servers, once, and
+# only those its tests ask for (an engine is up in 0.2 s). Not loadgroup: pytest-xdist 3.8 groups by a name that
+# pytest 9.2 no longer reads.
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast lint bench pins wheel parts clean
@@ -46,6 +47,7 @@ bench: $(VENV)/.project node_modules parts ## measure
 pins: $(VENV)/.project ## compile requirements/*.txt again, with the newest versions: make pins UPGRADE=--upgrade
 	$(STAGE) "pins: dev.txt" $(COMPILE) $(UPGRADE) --output-file=requirements/dev.txt pyproject.toml requirements/dev.in
 	$(STAGE) "pins: tools.txt" $(COMPILE) $(UPGRADE) --output-file=requirements/tools.txt pyproject.toml
+	$(STAGE) "pins: build.txt" $(COMPILE) $(UPGRADE) --output-file=requirements/build.txt requirements/build.in
 	$(STAGE) "pins: node.txt" $(COMPILE) $(UPGRADE) --output-file=requirements/node.txt requirements/node.in
 
 wheel: $(VENV)/.project ## dist/*.whl, built with the pinned build backend

@@ -41,14 +41,6 @@ class Entry:
     name: str
 
 
-@dataclass(frozen=True)
-class Signature:
-    """Who wrote a commit."""
-
-    name: str
-    email: str
-
-
 @dataclass
 class Remote:
     """A remote repository and a scratch one for what is read of it. Close it, or use it in a `with`.
@@ -127,6 +119,17 @@ class Remote:
                 break
         return False
 
+    def find(self, branch: str, text: str) -> str | None:
+        """The newest of the last commits of `branch` whose message has `text` in it, or None."""
+        for depth in _DEPTHS[:2]:
+            self._fetch(branch, f"--depth={depth}", "--filter=tree:0")
+            found = self._git(
+                "log", "--max-count=1", "--fixed-strings", f"--grep={text}", "--format=%H", "FETCH_HEAD"
+            )
+            if found:
+                return found.strip()
+        return None
+
     def fetch_history(self, branch: str) -> None:
         """Bring all commits of `branch` into the scratch repository, without trees or blobs."""
         is_cut = (Path(self._directory) / "shallow").exists()
@@ -164,8 +167,10 @@ class Remote:
 
     # Writing -----------------------------------------------------------------------------------------------
 
-    def commit(self, parent: str, files: Mapping[str, bytes], message: str, author: Signature) -> str:
+    def commit(self, parent: str, files: Mapping[str, bytes], message: str, author: tuple[str, str]) -> str:
         """Make a commit on `parent` that replaces the content of existing files; nothing else changes.
+
+        `author` is a name and an e-mail address.
 
         Returns:
             Its hash. It exists in the scratch repository until it is pushed.
@@ -176,8 +181,8 @@ class Remote:
         }
         tree = self._tree(parent, PurePosixPath(), blobs)
         who = {
-            "GIT_AUTHOR_NAME": author.name,
-            "GIT_AUTHOR_EMAIL": author.email,
+            "GIT_AUTHOR_NAME": author[0],
+            "GIT_AUTHOR_EMAIL": author[1],
             "GIT_COMMITTER_NAME": "pipeline-tools",
             "GIT_COMMITTER_EMAIL": "pipeline-tools@noreply.invalid",
         }

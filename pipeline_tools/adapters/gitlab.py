@@ -43,14 +43,14 @@ class Job:
 class Project:
     """One project of a GitLab instance, with one token.
 
-    `url` is the instance, `path` the project's path with namespace or its id. `token_name` is the variable
+    `url` is the instance, `path` the project's path with namespace or its id. `variable` is the variable
     the token comes from: it is what a refusal tells people to look at.
     """
 
     def __init__(
-        self, url: str, path: str, token: Secret, *, token_name: str, is_job_token: bool = False
+        self, url: str, path: str, token: Secret, *, variable: str, is_job_token: bool = False
     ) -> None:
-        self.path, self.token_name = path, token_name
+        self.path, self.variable = path, variable
         key = "job_token" if is_job_token else "private_token"
         credentials = {key: token.reveal()} if token.reveal() else {}
         self._client = gitlab.Gitlab(url, session=http.session(), timeout=http.READ, **credentials)  # type: ignore[arg-type]
@@ -148,7 +148,7 @@ class Project:
             with http.errors(self._client.url):
                 yield
         except GitlabError as error:
-            raise _said(error, doing, self.path, self.token_name) from None
+            raise _said(error, doing, self.path, self.variable) from None
 
 
 def _pipeline(found: Any) -> Pipeline:

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from pipeline_tools.errors import Denied, PipelineError, Stale, Unavailable
+from pipeline_tools.text.receipt import Receipt
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +130,20 @@ class Patience:
         self.sleep(random.uniform(0, ceiling))  # noqa: S311 (jitter, no secret)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One step with what it needs to run in a release: the glue between the command line and the driver.
+
+    `request` makes the step's request from the receipt so far, `ports` opens what it talks to, `record` writes
+    its outcome into the receipt.
+    """
+
+    step: Step[Any, Any, Any, Any, Any]
+    request: Callable[[Receipt], Any]
+    ports: Callable[[], Any]
+    record: Callable[[Receipt, Any], Receipt]
+
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -196,3 +211,10 @@ def _once(
         outcome = step.apply(plan, ports)
     voice.outcome(step.name, outcome)
     return outcome
+
+
+def advance(stage: Stage, receipt: Receipt, voice: Voice, *, dry_run: bool, patience: Patience) -> Receipt:
+    """Run one stage on what the receipt says so far; the receipt with what it did (or, in a dry run, would do)."""
+    request, ports = stage.request(receipt), stage.ports()
+    outcome = run(stage.step, request, ports, voice, dry_run=dry_run, patience=patience)
+    return stage.record(receipt, outcome)

@@ -143,7 +143,8 @@ def facts(request: Request, ports: Ports) -> Facts:
     tags, tips = _refs(ports, branches, read)
     line = read(None, _line, ports, tips, commit)
     is_named = request.name is not None or _at(commit, tags, request.pattern) is not None
-    base, changes = None, ()
+    base: str | None = None
+    changes: tuple[Change, ...] = ()
     if request.is_next or request.creates or not is_named:
         base, changes = read((None, ()), _history, request, ports, tags, line or branches[0], commit)
     if request.creates and ports.gitlab is None:

@@ -236,3 +236,19 @@ def _prove(before: str, after: str, index: int, wanted: dict[str, Any], path: st
 
 def _load(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
+
+
+def folders(text: str, path: str) -> tuple[str, ...]:
+    """What `resources`, `bases` and `components` name that may be another kustomization's folder.
+
+    Addresses (`https://…`, `git@…`, `github.com/…?ref=…`) are left out. kustomize reads no other file outside a
+    kustomization's own folder (its load restrictor, `LoadRestrictionsRootOnly`).
+    """
+    _compose(text, path)
+    content = _load(text)
+    lists = [content.get(key) or [] for key in ("resources", "bases", "components")]
+    return tuple(item for items in lists for item in items if isinstance(item, str) and not _is_remote(item))
+
+
+def _is_remote(item: str) -> bool:
+    return "://" in item or "?" in item or item.startswith(("git@", "github.com", "git::"))

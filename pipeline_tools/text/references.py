@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pipeline_tools.errors import PipelineError
 
@@ -81,6 +81,24 @@ def reference(text: str) -> Reference:
         raise PipelineError(f"{text!r} is not an image reference", hint="write it like name:1.4.0@sha256:…")
     return Reference(name=name, tag=tag or None, digest=digest or None)
 
+
+def userless(url: str) -> tuple[str, str, str]:
+    """An http(s) address without its user information, then the user and the password it had."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
+        return url, "", ""
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return plain, unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def project_path(url: str) -> str:
+    """The path of a GitLab project in the address of its repository: `group/app` of `https://host/group/app.git`."""
+    path = urlsplit(url).path if "://" in url else url.partition(":")[2] or url
+    return path.strip("/").removesuffix(".git")
+
+
+PROJECT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)+")
+"""A project's path with namespace (docs.gitlab.com/user/reserved_names)."""
 
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|/\.|\.lock(/|$)|[/.]$|^@$|^$")
 

@@ -1,0 +1,225 @@
+"""What all commands share: the parameters, the receipt, the checkout and its GitLab; opened once, closed at the end."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from pipeline_tools import options
+from pipeline_tools.adapters.checkout import Checkout
+from pipeline_tools.adapters.git import Remote
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.flows import release
+from pipeline_tools.steps import shape
+from pipeline_tools.steps.shape import Patience, Stage
+from pipeline_tools.text import pairs, receipt, references, reports, versions
+from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.receipt import Receipt, Tagged
+
+if TYPE_CHECKING:
+    from pipeline_tools.console import Console
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The options every command has: where the release comes from, and its own GitLab."""
+
+    checkout: Path
+    tag: str | None
+    commit: str | None
+    tag_pattern: str
+    project: str | None
+    gitlab_url: str | None
+    gitlab_token: Secret
+    job_token: Secret
+
+
+COMMON = ("receipt", "report", "timeout", "dry_run")
+"""The other options that every step's command has."""
+
+
+class StepModule(Protocol):
+    """What a step module offers (see `steps.shape`)."""
+
+    Options: Any
+    STEP: Any
+    request: Any
+    record: Any
+
+
+class Session:
+    """One run of a command. `params` are its parameters, `sources` says where each came from."""
+
+    def __init__(self, context: click.Context, closing: ExitStack) -> None:
+        self.console: Console = context.obj
+        self.params: dict[str, Any] = context.params
+        self.closing = closing
+        self.source = options.pick(Source, self.params)
+        self.is_dry_run: bool = self.params.get("dry_run", False)
+        self.patience = Patience(self.params.get("timeout", 3600.0), base=0.5)
+        self._context = context
+
+    # Parameters --------------------------------------------------------------------------------------------
+
+    def options(self, cls: type[T]) -> T:
+        """The parameters that `cls` names, as one."""
+        return options.pick(cls, self.params)
+
+    def required(self, name: str) -> str:
+        """A parameter that this run cannot do without.
+
+        Raises:
+            click.UsageError: neither option, variable nor include gives it (exit 2).
+        """
+        value = self.params[name]
+        if not value:
+            raise click.MissingParameter(ctx=self._context, param=self._parameter(name))
+        return str(value)
+
+    def is_from_include(self, name: str) -> bool:
+        """Whether only the checkout's `.gitlab-ci.yml` gives this parameter: no credential goes to a host it names."""
+        return self._context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+
+    def _parameter(self, name: str) -> click.Parameter:
+        return next(param for param in self._context.command.params if param.name == name)
+
+    @cached_property
+    def environment(self) -> Mapping[str, str]:
+        """The environment for children: ours, without any secret we were given."""
+        secrets = {
+            value.reveal() for value in self.params.values() if isinstance(value, Secret) and value.reveal()
+        }
+        return {
+            key: value for key, value in os.environ.items() if not any(secret in value for secret in secrets)
+        }
+
+    # The application repository ----------------------------------------------------------------------------
+
+    @cached_property
+    def checkout(self) -> Checkout:
+        return Checkout(self.source.checkout)
+
+    @cached_property
+    def _origin(self) -> tuple[str, str, str]:
+        """Address, user and password of the origin remote; the password is masked from now on."""
+        url, user, password = references.userless(self.checkout.origin or "")
+        self.console.mask.add(Secret(password))
+        return url, user, password
+
+    @cached_property
+    def gitlab_url(self) -> str:
+        """The GitLab instance: as named, or the origin remote's host.
+
+        Raises:
+            PipelineError: neither is there.
+        """
+        origin = references.origin(self._origin[0])
+        found = self.source.gitlab_url or (
+            origin if origin.startswith("http") else origin and f"https://{origin}"
+        )
+        if not found:
+            raise PipelineError("which GitLab? the checkout has no origin remote", hint="give --gitlab-url")
+        return found.rstrip("/")
+
+    @cached_property
+    def project(self) -> str | None:
+        """This project's path: as named, or the origin remote's."""
+        path = references.project_path(self._origin[0])
+        return self.source.project or (path if references.origin(self._origin[0]) else None)
+
+    @cached_property
+    def origin(self) -> Remote | None:
+        """The origin remote, with the credential that this job or person has for it."""
+        url = self._origin[0]
+        return self.remote(url, self._origin_credential) if url else None
+
+    def _origin_credential(self) -> Credential | None:
+        url, user, password = self._origin
+        if password:
+            return Credential(user, Secret(password))
+        if references.origin(url) != references.origin(self.gitlab_url):
+            return None
+        if self.source.gitlab_token.reveal():
+            return Credential("oauth2", self.source.gitlab_token)
+        return (
+            Credential("gitlab-ci-token", self.source.job_token) if self.source.job_token.reveal() else None
+        )
+
+    def remote(self, url: str, credential: Callable[[], Credential | None]) -> Remote:
+        """A remote that is closed with this session."""
+        return self.closing.enter_context(Remote(url, self.environment, credential))
+
+    # Running -----------------------------------------------------------------------------------------------
+
+    def stage(self, module: StepModule, ports: Callable[["Session"], Any], **changes: object) -> Stage:
+        """`module`'s step on this session's parameters, some of them changed."""
+        picked = options.pick(module.Options, {**self.params, **changes})
+        return Stage(
+            step=module.STEP,
+            request=lambda receipt: module.request(picked, receipt),
+            ports=lambda: ports(self),
+            record=module.record,
+        )
+
+    def run(self, stage: Stage) -> Receipt:
+        """One step on the receipt of the jobs before."""
+        before = self._read_receipt()
+        after = shape.advance(stage, before, self.console, dry_run=self.is_dry_run, patience=self.patience)
+        self._write(after)
+        return after
+
+    def run_flow(self, stages: Iterable[Stage]) -> Receipt:
+        """All steps of a release."""
+        self.console.is_flow = True
+        return release.run(stages, self.console, self._write, dry_run=self.is_dry_run, patience=self.patience)
+
+    # The receipt and the reports ---------------------------------------------------------------------------
+
+    def _read_receipt(self) -> Receipt:
+        """The receipt of the jobs before, if it is of this commit; else one that begins with the tag at HEAD."""
+        path: Path = self.params["receipt"]
+        found = receipt.loads(path.read_text(), str(path)) if path.is_file() else Receipt()
+        here = self._tagged()
+        is_other = found.tag is not None and here is not None and found.tag != here
+        if found.tag and not is_other:
+            return found
+        return Receipt(tag=here)
+
+    def _tagged(self) -> Tagged | None:
+        tags = self.checkout.tags
+        commit = self.source.commit or tags.get(self.source.tag or "") or self.checkout.head
+        names = [self.source.tag] if self.source.tag else [name for name, at in tags.items() if at == commit]
+        known = versions.releases(names, self.source.tag_pattern)
+        return Tagged(known[max(known)], str(max(known)), commit) if known else None
+
+    def _write(self, after: Receipt) -> None:
+        if self.is_dry_run:
+            return
+        _replace(self.params["receipt"], receipt.dumps(after))
+        for kind, path in pairs.parse("--report", self.params["report"]).items():
+            _replace(Path(path), reports.render(kind, after))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)
+
+
+@contextmanager
+def opened(context: click.Context) -> Iterator[Session]:
+    """A session, and everything it opened closed at the end."""
+    with ExitStack() as closing:
+        yield Session(context, closing)

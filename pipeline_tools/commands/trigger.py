@@ -1,0 +1,76 @@
+"""`trigger`."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import click
+
+from pipeline_tools.adapters.gitlab import Pipeline, Project
+from pipeline_tools.commands import env_repository
+from pipeline_tools.commands.env_repository import Address, EnvAccess
+from pipeline_tools.commands.session import COMMON, Session, Source, opened
+from pipeline_tools.errors import Denied
+from pipeline_tools.options import of
+from pipeline_tools.steps import trigger as step
+from pipeline_tools.text.masks import Secret
+
+Start = Callable[[str, Mapping[str, str], Mapping[str, str]], Pipeline]
+
+
+@dataclass(frozen=True)
+class TriggerAccess:
+    """The tokens that start pipelines, the least first."""
+
+    trigger_token: Secret
+    job_token: Secret
+    env_token: Secret
+
+
+def ports(run: Session) -> step.Ports:
+    """The env project: who reads its pipelines, and who starts one."""
+    where, tokens = env_repository.address(run), run.options(TriggerAccess)
+    reader = Project(where.gitlab, where.path, tokens.env_token, variable="PT_ENV_TOKEN")
+    return step.Ports(
+        reader=reader if tokens.env_token.reveal() else None,
+        start=_start(where, tokens),
+        default_branch=env_repository.remote(run, where).head,
+        patience=run.patience,
+    )
+
+
+def _start(where: Address, tokens: TriggerAccess) -> Start:
+    """With a trigger token, else the job's token, else the env token."""
+    for token, name in ((tokens.trigger_token, "PT_TRIGGER_TOKEN"), (tokens.job_token, "CI_JOB_TOKEN")):
+        if token.reveal():
+            project = Project(where.gitlab, where.path, Secret(""), variable=name)
+            return partial(_by_trigger, project, token)
+    if tokens.env_token.reveal():
+        return Project(where.gitlab, where.path, tokens.env_token, variable="PT_ENV_TOKEN").start
+    return _nobody
+
+
+def _by_trigger(
+    project: Project, token: Secret, branch: str, variables: Mapping[str, str], inputs: Mapping[str, str]
+) -> Pipeline:
+    return project.start_by_trigger(branch, token, variables, inputs)
+
+
+def _nobody(_branch: str, _variables: Mapping[str, str], _inputs: Mapping[str, str]) -> Pipeline:
+    raise Denied(
+        "no token to start a pipeline with: PT_TRIGGER_TOKEN, CI_JOB_TOKEN and PT_ENV_TOKEN are empty",
+        hint="set one of them; a protected variable is absent on an unprotected ref",
+    )
+
+
+@click.command()
+@of(step.Options, TriggerAccess, EnvAccess, Source, also=COMMON)
+@click.pass_context
+def trigger(context: click.Context, /, **_: Any) -> None:
+    """Start a pipeline of the env repository whose commit is, or contains, the bump.
+
+    One that is there already is taken instead, if PT_ENV_TOKEN may read pipelines.
+    """
+    with opened(context) as run:
+        run.run(run.stage(step, ports))
