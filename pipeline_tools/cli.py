@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
             console.output = "json"
         if not in_ci:
             ctx.default_map = _include_inputs()
-        with _boundary(ctx, console):
+        with _boundary(ctx, console, _command(ctx)):
             return super().invoke(ctx)
 
 
@@ -87,7 +87,7 @@ def _wants_json(ctx: click.Context) -> bool:
 
 
 @contextmanager
-def _boundary(ctx: click.Context, console: "Console") -> Iterator[None]:
+def _boundary(ctx: click.Context, console: "Console", command: str) -> Iterator[None]:
     """Turns every end into its exit code (DESIGN, "The command line"), once."""
     exit_code, failure = 0, None
     try:
@@ -98,7 +98,7 @@ def _boundary(ctx: click.Context, console: "Console") -> Iterator[None]:
         exit_code, failure = _exit_code(error), error
     if isinstance(failure, click.ClickException):
         failure.show(file=sys.stderr)
-    console.finish(_command(ctx), exit_code, failure)
+    console.finish(command, exit_code, failure)
     if exit_code:
         ctx.exit(exit_code)
 

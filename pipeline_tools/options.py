@@ -51,7 +51,7 @@ class SecretSetting(click.Option):
         if isinstance(value, str) and value and value == self.resolve_envvar_value(ctx):
             return value.strip()
         path = super().process_value(ctx, value)
-        return path.read_text().strip() if path else ""
+        return path.read_text().strip() if isinstance(path, Path) else ""
 
 
 def _setting(flag: str, variable: str | list[str], text: str, **kwargs: Any) -> Callable[[F], F]:

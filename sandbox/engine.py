@@ -53,8 +53,10 @@ class Engine:
             try:
                 with _dockerd(Path(run), directory, net):
                     engine = cls(f"unix://{run}/docker.sock", owned=True)
-                    yield engine
-                    engine.remove_containers()
+                    try:
+                        yield engine
+                    finally:
+                        engine.remove_containers()
             finally:
                 _unmount_below(Path(run), directory)
                 shutil.rmtree(directory / "data", ignore_errors=True)
@@ -65,13 +67,16 @@ class Engine:
 
     def import_busybox(self, tag: str = "busybox:1.35") -> str:
         """Make `tag` an image of Debian's static busybox, a shell in 2 MB; returns the image's id."""
-        return self._import(roots.busybox_tar(), tag, ["sh"])
+        with tempfile.TemporaryDirectory() as made:
+            tar = Path(made, "busybox.tar")
+            tar.write_bytes(roots.busybox_tar())
+            return self._import(tar, tag, "sh")
 
     def import_debian(
         self, tag: str = "debian:bookworm-slim", suite: str = "bookworm", packages: Sequence[str] = ()
     ) -> str:
         """Make `tag` an image of Debian's minimal system; returns the image's id."""
-        return self._import(roots.debian_tar(suite, packages).read_bytes(), tag, ["bash"])
+        return self._import(roots.debian_tar(suite, packages), tag, "bash")
 
     def remove_containers(self) -> None:
         """End every container at once; stopping dockerd would grant each its ten seconds."""
@@ -79,12 +84,12 @@ class Engine:
             for container in client.containers.list(all=True):
                 container.remove(force=True)
 
-    def _import(self, tar: bytes, tag: str, command: list[str]) -> str:
+    def _import(self, tar: Path, tag: str, shell: str) -> str:
         name, _, version = tag.rpartition(":")
-        words = ", ".join(f'"{word}"' for word in command)
-        changes = ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", f"CMD [{words}]"]
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        changes = [f"ENV PATH={path}", f'CMD ["{shell}"]']
         with contextlib.closing(self.client()) as client:
-            client.api.import_image_from_data(tar, repository=name, tag=version, changes=changes)
+            client.api.import_image_from_file(str(tar), repository=name, tag=version, changes=changes)
             return str(client.images.get(tag).id)
 
 
@@ -133,4 +138,4 @@ def _unmount_below(*directories: Path) -> None:
     prefixes = tuple(f"{directory.resolve()}/" for directory in directories)
     mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines()]
     for point in sorted((p for p in mounted if p.startswith(prefixes)), key=len, reverse=True):
-        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
+        subprocess.run(["umount", "--lazy", point], check=False, capture_output=True, env=plain_env())

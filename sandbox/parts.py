@@ -42,11 +42,14 @@ class Part:
     """Whether `npm ci` brings it."""
     root: bool = False
     """Whether it can only be started by root."""
+    static: bool = False
+    """Whether it must run without any library, as the only file of an image does."""
     optional: bool = False
-    """Whether nothing says a word when it is missing and cannot be installed from here."""
+    """Whether tests are skipped without it even in CI: nothing here can install it."""
 
     def find(self, program: str) -> Path | None:
-        return find(program) if not self.npm else _existing(NODE_BIN / program)
+        found = _existing(NODE_BIN / program) if self.npm else find(program)
+        return None if found and self.static and not _is_static(found) else found
 
     def missing(self) -> list[str]:
         return [program for program in self.programs if not self.find(program)]
@@ -81,7 +84,9 @@ DOCKER = Part(
     root=True,
 )
 REGISTRY = Part("registry", "takes real pushes", ("docker-registry",), ("docker-registry",))
-BUSYBOX = Part("busybox", "is the base image where none can be pulled", ("busybox",), ("busybox-static",))
+BUSYBOX = Part(
+    "busybox", "is the base image where none can be pulled", ("busybox",), ("busybox-static",), static=True
+)
 RSYNC = Part("rsync", "is used by gitlab-ci-local", ("rsync",), ("rsync",))
 DEBOOTSTRAP = Part(
     "debootstrap", "makes the Debian base image", ("debootstrap",), ("debootstrap",), root=True
@@ -100,9 +105,18 @@ class InstallError(RuntimeError):
 
 def find(program: str) -> Path | None:
     """The program on PATH or in the system's directories, which PATH lacks for some root shells."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_DIRECTORIES])
-    found = shutil.which(program, path=path)
+    found = shutil.which(program, path=search_path())
     return Path(found) if found else None
+
+
+def search_path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_DIRECTORIES])
+
+
+def _is_static(program: Path) -> bool:
+    """Whether the kernel can start it alone: a dynamic program names its loader near its beginning."""
+    with program.open("rb") as content:
+        return b"/ld-" not in content.read(4096)
 
 
 def missing_packages() -> list[str]:

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import pwd
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -118,7 +117,3 @@ def _add(
     entry = tarfile.TarInfo(path)
     entry.type, entry.mode, entry.linkname, entry.size = kind, mode, target, len(content)
     tar.addfile(entry, io.BytesIO(content))
-
-
-def busybox_present() -> bool:
-    return BUSYBOX.exists() or shutil.which("busybox") is not None

@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sandbox.parts import search_path
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -91,12 +93,13 @@ def started(
 
 
 def plain_env() -> dict[str, str]:
-    """Our environment without what would configure the part behind our back."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "DOCKER_", "OTEL_"))}
+    """Our environment without what would configure the part behind our back, and with the system's programs."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("REGISTRY_", "DOCKER_", "OTEL_"))}
+    return {**kept, "PATH": search_path()}
 
 
 def _tied_to_us() -> list[str]:
-    # A killed test run must not leave daemons behind. setpriv (util-linux) asks the kernel to
-    # send the signal when we die and then becomes the program, so its process id is the program's.
+    # A killed test run must not leave daemons behind. setpriv (util-linux) asks the kernel to send the signal when
+    # the thread that started it ends, and then becomes the program, so its process id is the program's.
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []

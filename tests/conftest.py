@@ -13,9 +13,11 @@ import pytest
 
 from sandbox import parts
 from sandbox.engine import Engine
+from sandbox.gitlab import Gitlab
 from sandbox.pytest_parts import REQUIRED, require
 from sandbox.registry import Htpasswd, Registry
 from sandbox.token_server import PULL, TokenAuth
+from tests.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,12 +44,14 @@ FIXED = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
     "TZ": "UTC",
 }
 HOME = pytest.StashKey[str]()
 
 # The part behind a fixture marks its tests, for `-m`.
 MARKS = {
+    "world": (pytest.mark.servers,),
     "engine": (pytest.mark.docker, pytest.mark.servers),
     "registry": (pytest.mark.registry, pytest.mark.servers),
     "token_registry": (pytest.mark.registry, pytest.mark.servers),
@@ -150,3 +154,10 @@ def _first_on_path(monkeypatch: pytest.MonkeyPatch, program: str) -> Path:
     # The environment's own directory last: Node is there when it came as a Python package.
     monkeypatch.setenv("PATH", f"{parts.NODE_BIN}:{os.environ['PATH']}:{parts.ROOT / '.venv' / 'bin'}")
     return parts.NODE_BIN / program
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """The GitLab stand-in with the example repositories, and a checkout of the app."""
+    with Gitlab.start(tmp_path / "gitlab", step=0.02) as gitlab:
+        yield World.make(gitlab, tmp_path)

@@ -8,7 +8,6 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -112,8 +111,9 @@ class Remote:
         """Whether `commit` is the tip of `branch` or an ancestor; the history is deepened until it is known."""
         for depth in _DEPTHS:
             self._fetch(branch, f"--depth={depth}" if depth else "--unshallow", "--filter=tree:0")
-            with suppress(CommandFailed):
-                self._git("merge-base", "--is-ancestor", commit, "FETCH_HEAD")
+            if commit in self.ancestors(
+                "FETCH_HEAD"
+            ):  # merge-base would ask the remote for an unknown commit
                 return True
             if not (Path(self._directory) / "shallow").exists():
                 break

@@ -54,7 +54,7 @@ def _note_lines(changes: tuple[Change, ...]) -> Iterator[str]:
     for kind, heading in _HEADINGS.items():
         mine = [change for change in changes if change.kind == kind]
         if mine:
-            yield from ("", f"### {heading}", "")
+            yield from ("", f"**{heading}**", "")  # no #: git strips such lines from a tag's message
             yield from (f"- {escape(change.subject)} ({change.commit[:8]})" for change in mine)
 
 

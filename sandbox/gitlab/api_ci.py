@@ -138,7 +138,7 @@ def _may_trigger(project: Project, token: Token) -> bool:
 def _payload(call: Call) -> dict[str, str]:
     """Give the variable that carries the whole request (docs: Trigger pipelines with the API, "Use a webhook payload")."""
     kept = {name: value for name, value in call.params.items() if name != "token"}
-    return {"key": "TRIGGER_PAYLOAD", "value": json.dumps(kept), "variable_type": "file"}
+    return {"key": ci.PAYLOAD, "value": json.dumps(kept), "variable_type": "file"}
 
 
 def _shown(call: Call, project: Project) -> list[Pipeline]:

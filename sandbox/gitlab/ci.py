@@ -5,12 +5,13 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sandbox.gitlab import repository
+from sandbox.gitlab import inputs, repository
 from sandbox.gitlab.model import Access, Project, State, User
 from sandbox.gitlab.pipelines import Pipeline, Script
 from sandbox.gitlab.rules import ZERO, Change, Push, may_run, may_set_variables
 
 CONFIG = ".gitlab-ci.yml"
+PAYLOAD = "TRIGGER_PAYLOAD"
 SKIP_MESSAGE = re.compile(r"\[(ci[ _-]skip|skip[ _-]ci)\]", re.IGNORECASE)
 
 
@@ -30,22 +31,30 @@ class Wish:
 
 
 def start(state: State, project: Project, wish: Wish) -> Pipeline:
-    """Create a pipeline on a ref's tip, or raise RefusedError (texts: `lib/gitlab/ci/pipeline/chain`)."""
-    sha, is_tag = _tip(project, wish.ref)
+    """Create a pipeline on a ref's tip, or raise RefusedError (texts and order: `lib/gitlab/ci/pipeline/chain`)."""
+    if any(row["key"] != PAYLOAD for row in wish.variables) and not may_set_variables(project, wish.user):
+        raise RefusedError("Insufficient permissions to set pipeline variables")
     if wish.user.access(project) < Access.DEVELOPER:
         raise RefusedError("Insufficient permissions to create a new pipeline")
+    sha, is_tag = _tip(project, wish.ref)
     if not may_run(project, wish.user, wish.ref, tag=is_tag):
         raise RefusedError(
             f"You do not have sufficient permission to run a pipeline on '{wish.ref}'. "
             "Please select a different branch or contact your administrator for assistance."
         )
-    if any(row["key"] != "TRIGGER_PAYLOAD" for row in wish.variables) and not may_set_variables(
-        project, wish.user
-    ):
-        raise RefusedError("Insufficient permissions to set pipeline variables")
-    if repository.entry(project.repository, sha, CONFIG) is None:
-        raise RefusedError("Missing CI config file")
+    _configured(project, sha, wish)
     return record(state, project, wish, sha, is_tag=is_tag)
+
+
+def _configured(project: Project, sha: str, wish: Wish) -> None:
+    file = repository.entry(project.repository, sha, CONFIG)
+    if file is None:
+        raise RefusedError("Missing CI config file")
+    wrong = inputs.refusal(
+        repository.blob(project.repository, file.blob).decode(errors="replace"), wish.inputs
+    )
+    if wrong:
+        raise RefusedError(wrong)
 
 
 def _tip(project: Project, ref: str) -> tuple[str, bool]:
@@ -131,7 +140,7 @@ def _pushed_ref(state: State, push: Push, change: Change, name: str, sha: str) -
         sha,
         is_tag=change.branch is None,
         before=change.old,
-        delay=state.step or 0.0,
+        delay=state.push_delay,
         skip=skip,
     )
 

@@ -38,6 +38,10 @@ class Truncate:
     """Half the body arrives, under the Content-Length of the whole."""
 
 
+class ResetError(ConnectionResetError):
+    """Asks the outermost application to log the request and then to reset its connection."""
+
+
 Kind = Delay | Status | Reset | Truncate
 
 
@@ -129,7 +133,7 @@ class Faulty:
             case Reset(handled):
                 if handled:
                     _collect(self.app, environ)
-                reset_connection(environ)
+                raise ResetError
             case Truncate():
                 return _half(self.app, environ, start_response)
         return self.app(environ, start_response)
@@ -187,11 +191,10 @@ def _cut(part: bytes) -> Iterator[bytes]:
 
 
 def reset_connection(environ: "WSGIEnvironment") -> None:
-    """Reset the client's connection at once and leave the handler by ConnectionResetError.
+    """Reset the client's connection at once.
 
     With SO_LINGER 0 a close sends RST; the descriptor is taken from the socket so that nothing sends FIN before.
     """
     connection: socket.socket = environ["werkzeug.socket"]
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     socket.close(connection.detach())
-    raise ConnectionResetError("reset on purpose")

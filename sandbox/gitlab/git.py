@@ -6,8 +6,10 @@ Troubleshooting Git, "HTTP Basic: Access denied".
 
 import base64
 import binascii
+import os
 import re
 import secrets
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -197,6 +199,7 @@ class Git:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=self._cgi(environ, visit, key),
+            start_new_session=True,
         )
         self.running.add(process)
         feeder = threading.Thread(target=_feed, args=(get_input_stream(environ), process), daemon=True)
@@ -248,11 +251,17 @@ class Git:
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            process.kill()
+            kill(process)
             process.wait()
         feeder.join(timeout=5)
         self.running.discard(process)
         self.hooks.pushers.pop(key, None)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill git and what it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _feed(source: IO[bytes], process: subprocess.Popen[bytes]) -> None:

@@ -161,9 +161,10 @@ class Project:
 class State:
     """Everything behind one server. Hold `lock` for each change; never while git runs."""
 
-    def __init__(self, step: float | None) -> None:
+    def __init__(self, step: float | None, push_delay: float) -> None:
         self.lock = threading.RLock()
         self.step = step
+        self.push_delay = push_delay
         self.url = ""
         self.projects: dict[int, Project] = {}
         self.users: dict[str, User] = {}

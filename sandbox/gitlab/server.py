@@ -14,8 +14,8 @@ from flask import Flask
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from sandbox.gitlab import api_ci, api_releases, api_repository, hooks, repository
-from sandbox.gitlab.faults import Faults, Faulty
-from sandbox.gitlab.git import ROUTE, Git
+from sandbox.gitlab.faults import Faults, Faulty, ResetError, reset_connection
+from sandbox.gitlab.git import ROUTE, Git, kill
 from sandbox.gitlab.model import Access, Project, Protection, State, Token, User, Visibility
 from sandbox.gitlab.pipelines import JobScript, Pipeline, Script
 from sandbox.gitlab.web import Api, encoded_paths
@@ -64,7 +64,7 @@ class _Server(ThreadedWSGIServer):
 
 
 class _Journal:
-    """The outermost WSGI application: logs each request once its answer is out, and counts those under way."""
+    """The outermost WSGI application: logs each request before its answer goes out, and counts those under way."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self.app = app
@@ -73,37 +73,38 @@ class _Journal:
         self.entries: list[Request] = []
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterator[bytes]:
-        seen: list[int] = []
-
         def note(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            seen.append(int(status.split(" ", 1)[0]))
+            self._log(environ, int(status.split(" ", 1)[0]))
             return start_response(status, headers, *more)
 
-        with self.idle:
-            self.under_way += 1
+        self._count(1)
         try:
             answer = self.app(environ, note)
-        except BaseException:
-            self._done(environ, None)
+        except BaseException as error:
+            if isinstance(error, ResetError):
+                self._log(environ, None)
+                reset_connection(environ)
+            self._count(-1)
             raise
-        return self._pass_on(environ, answer, seen)
+        return self._pass_on(answer)
 
-    def _pass_on(
-        self, environ: "WSGIEnvironment", answer: Iterable[bytes], seen: list[int]
-    ) -> Iterator[bytes]:
+    def _pass_on(self, answer: Iterable[bytes]) -> Iterator[bytes]:
         try:
             yield from answer
         finally:
             getattr(answer, "close", lambda: None)()
-            self._done(environ, seen[-1] if seen else None)
+            self._count(-1)
 
-    def _done(self, environ: "WSGIEnvironment", status: int | None) -> None:
+    def _log(self, environ: "WSGIEnvironment", status: int | None) -> None:
         path = environ["RAW_URI"].partition("?")[0]
         with self.idle:
             self.entries.append(
                 Request(environ["REQUEST_METHOD"], path, status, environ.get("sandbox.actor"))
             )
-            self.under_way -= 1
+
+    def _count(self, change: int) -> None:
+        with self.idle:
+            self.under_way += change
             self.idle.notify_all()
 
     def wait(self, seconds: float) -> bool:
@@ -129,10 +130,12 @@ class _Front:
 class Gitlab:
     """A running stand-in. Make it with `Gitlab.start`."""
 
-    def __init__(self, directory: Path, *, step: float | None = 0.05) -> None:
+    def __init__(
+        self, directory: Path, *, step: float | None = 0.05, push_delay: float | None = None
+    ) -> None:
         self.directory = directory.resolve()
         self.faults = Faults()
-        self._state = State(step)
+        self._state = State(step, (step or 0.0) if push_delay is None else push_delay)
         self._stopping = threading.Event()
         self._hooks = hooks.Hooks(self._state)
         self._git = Git(self._state, self._hooks, hooks.install(self.directory))
@@ -142,12 +145,15 @@ class Gitlab:
 
     @classmethod
     @contextmanager
-    def start(cls, directory: Path, *, step: float | None = 0.05) -> Iterator["Gitlab"]:
+    def start(
+        cls, directory: Path, *, step: float | None = 0.05, push_delay: float | None = None
+    ) -> Iterator["Gitlab"]:
         """Serve from a directory until the block ends.
 
-        `step` is how many seconds each state of a pipeline lasts; None: only `advance` moves pipelines.
+        `step` is how many seconds each state of a pipeline lasts; None: only `advance` moves pipelines. `push_delay`
+        is how many seconds the API takes to show the pipeline of a push; None: one step.
         """
-        gitlab = cls(directory, step=step)
+        gitlab = cls(directory, step=step, push_delay=push_delay)
         thread = threading.Thread(target=gitlab._server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -160,7 +166,7 @@ class Gitlab:
         self._server.shutdown()
         if not self._journal.wait(2):
             for process in list(self._git.running):
-                process.kill()
+                kill(process)
             self._journal.wait(2)
         self._server.server_close()
         thread.join()
@@ -171,7 +177,7 @@ class Gitlab:
 
     @property
     def requests(self) -> tuple[Request, ...]:
-        """All requests answered so far, oldest first."""
+        """All requests so far, oldest first; each is there before its answer is."""
         with self._journal.idle:
             return tuple(self._journal.entries)
 

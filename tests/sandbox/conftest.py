@@ -11,7 +11,18 @@ import pytest
 
 from sandbox.gitlab import Gitlab, Project
 
-CONFIG = "deploy:\n  script: [make deploy]\n"
+CONFIG = """\
+spec:
+  inputs:
+    target:
+      options: [green, blue]
+      default: green
+    size:
+      default: "1"
+---
+deploy:
+  script: [make deploy]
+"""
 IDENTITY = {
     f"GIT_{role}_{part}": value
     for role in ("AUTHOR", "COMMITTER")

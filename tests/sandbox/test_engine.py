@@ -3,7 +3,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import subprocess
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,10 +65,8 @@ def test_a_second_engine_leaves_nothing_behind(own_engine: Engine) -> None:
     assert str(socket.parent) not in Path("/proc/self/mountinfo").read_text("utf-8")
     second = f"{bridge.PREFIX}{os.getpid()}-1"
     assert not (bridge.INTERFACES / second).exists()
-    rules = [["iptables", "-w", "-S"], ["iptables", "-w", "-t", "nat", "-S"]]
-    assert second not in "".join(
-        subprocess.run(a, capture_output=True, text=True, check=True).stdout for a in rules
-    )
+    rules = bridge._run("iptables", "-w", "-S") + bridge._run("iptables", "-w", "-t", "nat", "-S")
+    assert second not in rules
 
 
 def test_what_a_killed_run_left_is_swept(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from gitlab.exceptions import (
 )
 
 from sandbox.gitlab import Access, Gitlab, JobScript, Project
-from tests.sandbox.conftest import Git
+from tests.sandbox.conftest import CONFIG, Git
 
 pytestmark = pytest.mark.servers
 
@@ -80,7 +80,7 @@ def test_a_repository_token_reads_files_only(server: Gitlab, project: Project) -
     token = server.create_token(project, "files", scopes={"read_repository"})
     assert get(
         server, "/projects/1/repository/files/.gitlab-ci.yml/raw", PRIVATE_TOKEN=token
-    ).text.startswith("deploy:")
+    ).text.startswith("spec:")
     assert get(server, "/projects/1", PRIVATE_TOKEN=token).status_code == 403
 
 
@@ -300,6 +300,39 @@ def test_variables_need_the_role_and_inputs_do_not(
         foreign.variables.list(get_all=True)
 
 
+@pytest.mark.parametrize(
+    ("configuration", "inputs", "message"),
+    [
+        ("deploy: {script: make}\n", {"target": "blue"}, "Given inputs not defined in the `spec` section"),
+        (
+            "spec: {inputs: {target: }}\n---\ndeploy: {script: make}\n",
+            {},
+            "`target` input: required value has not been provided",
+        ),
+        (CONFIG, {"colour": "blue"}, "unknown input arguments: colour"),
+        (CONFIG, {"target": "red"}, "`target` input: `red` cannot be used"),
+    ],
+)
+def test_inputs_must_fit_the_header(
+    api: client.Gitlab, work: Git, configuration: str, inputs: dict[str, str], message: str
+) -> None:
+    (work.tree / ".gitlab-ci.yml").write_text(configuration)
+    work.commit("a", "1")
+    work.run("push", "--quiet", "origin", "HEAD:inputs")
+    with pytest.raises(GitlabCreateError, match=message) as caught:
+        api.projects.get(1, lazy=True).pipelines.create({"ref": "inputs", "inputs": inputs})
+    assert caught.value.response_code == 400
+
+
+def test_a_pipeline_needs_a_configuration_file(server: Gitlab, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "a").touch()
+    project = server.create_project("platform/bare", source=tmp_path / "bare")
+    remote = connect(server, server.create_token(project, "t")).projects.get(project.id, lazy=True)
+    with pytest.raises(GitlabCreateError, match="Missing CI config file"):
+        remote.pipelines.create({"ref": "main"})
+
+
 def test_a_pipeline_on_a_protected_branch_needs_its_rights(
     server: Gitlab, api: client.Gitlab, project: Project
 ) -> None:
@@ -347,6 +380,12 @@ def test_a_job_token_needs_allowlist_and_role(server: Gitlab, project: Project) 
     answer = post(server, "/projects/1/trigger/pipeline", form)
     assert (answer.status_code, answer.json()["source"]) == (201, "pipeline")
     assert post(server, "/projects/1/trigger/pipeline", form | {"token": stranger}).status_code == 404
+    guest = server.job_token(app, user_access={"platform/env": Access.GUEST})
+    refused = post(server, "/projects/1/trigger/pipeline", form | {"token": guest})
+    assert (refused.status_code, refused.json()) == (
+        400,
+        {"message": {"base": ["Insufficient permissions to create a new pipeline"]}},
+    )
 
 
 def test_a_job_token_neither_lists_nor_reads_pipelines(server: Gitlab, project: Project) -> None:

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gitlab as client
 import pytest
 import requests
 
@@ -74,7 +76,8 @@ def test_a_gzipped_negotiation_passes(work: Git, project: Project, token: str, t
         other.commit("b", str(number))
     sha = work.commit("a", "1")
     work.run("push", "--quiet", "origin", "main")
-    other.run("-c", "fetch.negotiationAlgorithm=consecutive", "fetch", "--quiet", "origin")
+    traced = Git(other.tree, {"GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"})
+    assert "content-encoding: gzip" in traced.run("fetch", "origin").stderr.lower()
     assert other.out("rev-parse", "origin/main") == sha
 
 
@@ -261,6 +264,20 @@ def test_a_push_starts_a_pipeline_and_ci_skip_a_skipped_one(
     work.run("push", "--quiet", "-o", "ci.skip", "origin", "main")
     rows = [(row.sha, row.status, row.source, row.ref) for row in server.pipelines(project)]
     assert rows == [(first, "created", "push", "main"), (second, "skipped", "push", "main")]
+
+
+def test_the_pipeline_of_a_push_appears_later(tmp_path: Path, source: Path) -> None:
+    with Gitlab.start(tmp_path / "slow", step=None, push_delay=0.5) as server:
+        project = server.create_project("platform/env", source=source)
+        token = server.create_token(project, "t")
+        work = clone(with_token(project.http_url, token), tmp_path / "slow-work")
+        work.commit("a", "1")
+        work.run("push", "--quiet", "origin", "main")
+        with client.Gitlab(server.url, private_token=token, timeout=10) as api:
+            remote = api.projects.get(1, lazy=True)
+            assert remote.pipelines.list(get_all=True) == []
+            time.sleep(0.6)
+            assert [row.source for row in remote.pipelines.list(get_all=True)] == ["push"]
 
 
 def test_push_options_set_variables_by_role(server: Gitlab, project: Project, work: Git) -> None:

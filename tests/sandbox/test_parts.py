@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sandbox import parts
 from sandbox.parts import Part
 from sandbox.pytest_parts import REQUIRED, require
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOWHERE = Part("nowhere", "is never there", ("no-such-program",), ("no-such-package",))
 
@@ -37,6 +37,36 @@ def test_in_ci_a_missing_part_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     with pytest.raises(pytest.fail.Exception, match="nowhere needs no-such-program"):
         require(NOWHERE)
+
+
+def test_what_cannot_be_installed_skips_even_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.skip.Exception, match="nowhere needs no-such-program"):
+        require(replace(NOWHERE, optional=True))
+
+
+def test_a_busybox_that_needs_libraries_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "find", lambda _: Path(sys.executable).resolve())
+    assert parts.BUSYBOX.missing() == ["busybox"]
+
+
+def test_apt_that_fails_says_so_in_one_line_and_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    apt = tmp_path / "apt-get"
+    apt.write_text("#!/bin/sh\necho E: no such thing >&2\nexit 100\n", "ascii")
+    apt.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr(parts, "PARTS", (NOWHERE,))
+    monkeypatch.setattr(parts, "POLICY", tmp_path / "policy-rc.d")
+    assert parts.install({"YES": "1"}) == 1
+    said = capsys.readouterr().err
+    assert (
+        "apt-get --quiet --option DPkg::Lock::Timeout=120 update ended with 100:\n  E: no such thing\n"
+        in said
+    )
+    assert not (tmp_path / "policy-rc.d").exists()
 
 
 def test_without_root_a_person_is_told_what_to_run(
