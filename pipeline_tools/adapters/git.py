@@ -16,7 +16,7 @@ from pipeline_tools.adapters import process
 from pipeline_tools.adapters.process import CommandFailed, Environment
 from pipeline_tools.errors import Denied, PipelineError, Unavailable
 from pipeline_tools.text import references
-from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.credentials import Credential
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,6 @@ what it says stands in two variables of the git process."""
 
 _DEPTHS = (50, 1000, None)
 """How far to look back for an ancestor, step by step; None is all of the history."""
-
-
-@dataclass(frozen=True)
-class Credential:
-    """User and password (a token) for one git host."""
-
-    user: str
-    password: Secret
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,17 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def session(*, backoff: float = 0.3) -> requests.Session:
+def session(*, backoff: float = 0.3, retries: int = RETRIES) -> requests.Session:
     """A session that tries idempotent requests up to five times; a POST goes out once (look, then create).
 
     Args:
         backoff: seconds before the second try, doubled each time, with as much jitter.
+        retries: 0 for what cannot be sent twice, such as a stream.
 
     Under it, requests raises `RetryError` when the tries are used up (`errors` says it in our words).
     """
     retry = Retry(
-        total=RETRIES,
+        total=retries,
         backoff_factor=backoff,
         backoff_jitter=backoff,
         status_forcelist=_PASSING,

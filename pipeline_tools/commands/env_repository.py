@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from pipeline_tools.adapters.git import Credential, Remote
+from pipeline_tools.adapters.git import Remote
 from pipeline_tools.commands.session import Session
 from pipeline_tools.errors import Denied, PipelineError
 from pipeline_tools.text import references
+from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 
 

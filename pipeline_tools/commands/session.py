@@ -14,12 +14,13 @@ from click.core import ParameterSource
 
 from pipeline_tools import options
 from pipeline_tools.adapters.checkout import Checkout
-from pipeline_tools.adapters.git import Credential, Remote
+from pipeline_tools.adapters.git import Remote
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.flows import release
 from pipeline_tools.steps import shape
 from pipeline_tools.steps.shape import Patience, Stage
 from pipeline_tools.text import pairs, receipt, references, reports, versions
+from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.receipt import Receipt, Tagged
 

@@ -16,6 +16,11 @@ COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost|\[::1\])(:\d+)?")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host[:port]` is this machine."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
 @dataclass(frozen=True)
 class Repository:
     """A repository of a registry: `host[:port]` and `name`, without tag or digest."""
@@ -29,7 +34,7 @@ class Repository:
     @property
     def url(self) -> str:
         """Where the registry's API is: plain HTTP only on loopback, as docker does it."""
-        scheme = "http" if _LOOPBACK.fullmatch(self.host) else "https"
+        scheme = "http" if is_loopback(self.host) else "https"
         return f"{scheme}://{self.host}"
 
 

@@ -1,0 +1,242 @@
+"""The docker engine, through the docker SDK's low-level client. The only module that talks to an engine.
+
+An engine answers a build or a push that fails with 200 and an error in the stream (docker-py #3277, #3161), so
+each line of a stream is read for one. Format: Docker Engine API, "ImageBuild" and "ImagePush".
+"""
+
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import docker.auth
+import docker.errors
+import docker.tls
+import requests
+from docker.api.client import APIClient
+
+from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
+from pipeline_tools.text import references
+from pipeline_tools.text.credentials import Credential
+
+log = logging.getLogger(__name__)
+
+CONNECT = 10
+"""Seconds to connect and to answer who it is."""
+SILENCE = 900
+"""Seconds that a push may be silent: a registry may take long to store a large layer."""
+LAST_LINES = 12
+
+SOCKET = "unix:///var/run/docker.sock"
+
+
+class Docker:
+    """One engine. Nothing is sent before it is used; close it, or use it in a `with`.
+
+    `host` is its address (None: the usual socket), `cert_path` the folder with `ca.pem`, `cert.pem` and `key.pem`
+    for one behind TLS, `logins` the registries' credentials by host that a build may need for base images.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        cert_path: Path | None = None,
+        logins: Callable[[], Mapping[str, Credential]] = dict,
+    ) -> None:
+        self._host = host or SOCKET
+        self._cert_path = cert_path
+        self._logins = logins
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if "_client" in self.__dict__:
+            self._client.close()
+            del self._client
+
+    def ready(self) -> None:
+        """Say hello.
+
+        Raises:
+            Unavailable: an engine elsewhere does not answer (yet); PipelineError: there is none here.
+        """
+        with self._errors():
+            self._client.ping()
+
+    def build(
+        self,
+        image: str,
+        *,
+        context: Path,
+        file: Path,
+        labels: Mapping[str, str],
+        build_args: Mapping[str, str],
+        target: str | None,
+        platform: str | None,
+    ) -> None:
+        """Build `image` (`repository:tag`) from `context`, its `.dockerignore` honoured, with Dockerfile `file`.
+
+        Raises:
+            PipelineError: it does not build; the message has the last lines of what it said.
+            Denied: a base image may not be pulled. Unavailable: it could not be reached.
+        """
+        with self._errors():
+            stream = self._client.build(
+                path=str(context),
+                dockerfile=str(file),
+                tag=image,
+                labels=dict(labels),
+                buildargs=dict(build_args),
+                target=target or "",
+                platform=platform,
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            _follow(stream, f"build of {image}")
+
+    def push(self, repository: str, tag: str, credential: Credential | None) -> str:
+        """Push `repository:tag`; the credential stays in memory.
+
+        Returns:
+            The manifest's digest, as the registry has it. That of the local image may be another.
+
+        Raises:
+            Denied: the registry does not let us. Refused: the tag is immutable. Unavailable: worth trying again.
+        """
+        # The engine wants a header even of the anonymous; an empty one keeps the SDK from looking for config.json.
+        login = _login(credential) if credential else {}
+        with self._errors():
+            stream = self._client.push(repository, tag=tag, auth_config=login, stream=True, decode=True)
+            aux = _follow(stream, f"push of {repository}:{tag}")
+        digest = str(aux.get("Digest", ""))
+        if not references.DIGEST.fullmatch(digest):
+            raise PipelineError(
+                f"push of {repository}:{tag} ended without a digest", hint="is the engine's log wiser?"
+            )
+        return digest
+
+    # How ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _client(self) -> "_Client":
+        tls: Any = False
+        if self._cert_path and not self._host.startswith("unix:"):
+            tls = docker.tls.TLSConfig(
+                client_cert=(str(self._cert_path / "cert.pem"), str(self._cert_path / "key.pem")),
+                ca_cert=str(self._cert_path / "ca.pem"),
+                verify=True,
+            )
+        client = _Client(base_url=self._host, version="auto", timeout=CONNECT, tls=tls)
+        client.timeout = SILENCE
+        client.logins = self._logins
+        return client
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """The SDK's exceptions in our words."""
+        try:
+            yield
+        except docker.errors.APIError as error:
+            raise _said("docker", str(error.explanation or error), "") from None
+        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> PipelineError:
+        """A socket here that nobody listens on stays so; an engine elsewhere may be starting (`services: docker:dind`)."""
+        text = str(error)
+        if not _AWAY.search(text):
+            return PipelineError(f"docker: {text[:300]}", hint="see docker version")
+        kind = PipelineError if self._host.startswith("unix:") else Unavailable
+        return kind(
+            f"docker does not answer at {self._host}",
+            hint="start docker, name another engine in DOCKER_HOST, or choose another --builder; in a job: "
+            "does the runner offer docker (services: docker:dind, or its socket)?",
+        )
+
+
+class _Client(APIClient):
+    """The SDK's client, which sends along only the logins it was given, not all that it finds in config.json."""
+
+    logins: Callable[[], Mapping[str, Credential]]
+
+    def _set_auth_headers(self, headers: dict[str, Any]) -> None:
+        """For `build` (Docker Engine API, "ImageBuild", `X-Registry-Config`)."""
+        logins = {host: _login(credential) for host, credential in self.logins().items()}
+        if logins:
+            headers["X-Registry-Config"] = docker.auth.encode_header(logins)
+
+
+def _login(credential: Credential) -> dict[str, str]:
+    return {"username": credential.user, "password": credential.password.reveal()}
+
+
+_STEP = re.compile(r"Step \d+/\d+ : ")
+
+
+def _follow(stream: Iterable[dict[str, Any]], what: str) -> dict[str, Any]:
+    """Read a stream to its end; the last `aux` it had.
+
+    Raises:
+        PipelineError: it has an error.
+    """
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    aux: dict[str, Any] = {}
+    for line in stream:
+        aux = line.get("aux") or aux
+        for text in _texts(line):
+            last.append(text)
+            log.log(logging.INFO if _STEP.match(text) else logging.DEBUG, "%s", text)
+        if "error" in line or "errorDetail" in line:
+            message = (line.get("errorDetail") or {}).get("message") or line.get("error") or "no reason given"
+            raise _said(what, str(message), "\n".join(last))
+    return aux
+
+
+def _texts(line: dict[str, Any]) -> Iterator[str]:
+    """What a line of the stream tells a person; progress bars left out."""
+    if line.get("progressDetail"):
+        return
+    words = line.get("stream") or " ".join(str(line[key]) for key in ("id", "status") if key in line)
+    yield from (text.rstrip() for text in str(words).splitlines() if text.strip())
+
+
+_DENIED = re.compile(
+    r"unauthorized|denied|no basic auth credentials|authentication required|insufficient_scope|\b40[13]\b",
+    re.IGNORECASE,
+)
+_AWAY = re.compile(
+    r"connection (refused|reset|aborted)|no such file|no such host|timed? ?out|timeout|max retries|toomanyrequests"
+    r"|too many requests|\b(429|50[0234])\b|EOF|unavailable|broken pipe|temporary failure|name resolution|lookup",
+    re.IGNORECASE,
+)
+_IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)
+
+
+def _said(what: str, message: str, last: str) -> PipelineError:
+    """An engine's error in our words; `last` are the lines before it."""
+    text = f"{what} failed: {message.strip()}"
+    if "returned a non-zero code" in message:
+        # The command's own words stand in the message, and may be any.
+        return PipelineError(
+            f"{text}\n{last}", hint="the lines above are the last of the build; -v shows all"
+        )
+    if _IMMUTABLE.search(message):
+        return Refused(text, hint="an immutable tag keeps its first image; see --candidate-repository")
+    if _DENIED.search(message):
+        return Denied(
+            text,
+            hint="is PT_REGISTRY_PASSWORD (or docker login) for that registry valid, with the right to push there? "
+            "A protected variable is absent on an unprotected ref",
+        )
+    if _AWAY.search(message):
+        return Unavailable(text, hint="is the registry up, and reachable from the engine? Run it again")
+    return PipelineError(f"{text}\n{last}".strip(), hint="-v shows all that the engine said")

@@ -1,0 +1,84 @@
+"""Logins that people and runners have for registries: docker's config.json, or `DOCKER_AUTH_CONFIG` in its format.
+
+Read through the SDK's `docker.auth`, which knows the format and asks credential helpers (docs.docker.com,
+"docker login", "Configuration properties" and "Credential helper protocol").
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import docker.errors
+from docker.auth import AuthConfig
+
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.masks import Secret
+
+HINT = "run docker login again, or set PT_REGISTRY_USER and PT_REGISTRY_PASSWORD"
+
+
+class Logins:
+    """The logins of `text` (the variable's content), and after them those of `directory`'s config.json."""
+
+    def __init__(self, directory: Path | None, text: Secret, environment: Mapping[str, str]) -> None:
+        """Read them.
+
+        Raises:
+            PipelineError: one of the two is not in the format.
+        """
+        path = directory / "config.json" if directory else None
+        sources = [("DOCKER_AUTH_CONFIG", text.reveal())]
+        if path and path.is_file():
+            sources.append((str(path), path.read_text()))
+        self._configs = [_parse(name, content, environment) for name, content in sources if content]
+
+    def credential(self, host: str) -> Credential | None:
+        """The login for one registry's `host[:port]`; a credential helper is asked where one is named for it.
+
+        Raises:
+            PipelineError: the helper fails, or the login is of a kind that only docker itself can use.
+        """
+        return next((found for config in self._configs if (found := _resolve(config, host))), None)
+
+    def written(self) -> dict[str, Credential]:
+        """All logins that are written down, by host; no helper is asked."""
+        found: dict[str, Credential] = {}
+        for config in reversed(self._configs):
+            rows = {docker.auth.convert_to_hostname(host): row for host, row in config.auths.items()}
+            found |= {host: _credential(row) for host, row in rows.items() if row.get("password")}
+        return found
+
+
+def _parse(name: str, content: str, environment: Mapping[str, str]) -> AuthConfig:
+    try:
+        return AuthConfig.load_config(None, _config(json.loads(content)), dict(environment))
+    except (ValueError, TypeError, AttributeError, docker.errors.DockerException):
+        # Not the exception's own words: they may quote the content.
+        raise PipelineError(f"{name} is not in the format of docker's config.json", hint=HINT) from None
+
+
+def _config(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` as the SDK reads it without looking for files by itself, which it does where there is nothing."""
+    keys = ("auths", "credsStore", "credHelpers")
+    return {key: data[key] for key in keys if data.get(key)} or {"auths": {"": {}}}
+
+
+def _resolve(config: AuthConfig, host: str) -> Credential | None:
+    try:
+        with warnings.catch_warnings():
+            # A missing helper is warned of, and then raised.
+            warnings.simplefilter("ignore")
+            row = config.resolve_authconfig(host)
+    except (docker.errors.DockerException, ValueError, LookupError) as error:
+        raise PipelineError(f"no login for {host}: {error}"[:300], hint=HINT) from None
+    row = {key.lower(): value for key, value in (row or {}).items()}
+    if row.get("identitytoken"):
+        raise PipelineError(f"the login for {host} is an identity token, which is not supported", hint=HINT)
+    return _credential(row) if row.get("password") else None
+
+
+def _credential(row: Mapping[str, Any]) -> Credential:
+    return Credential(str(row["username"]), Secret(str(row["password"])))

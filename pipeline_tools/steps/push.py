@@ -1,0 +1,292 @@
+"""The push step: the candidate's digest published under the release tag, byte for byte."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from semver import Version
+
+from pipeline_tools.errors import PipelineError, Refused, Stale
+from pipeline_tools.steps.shape import Reading, Status, Step
+from pipeline_tools.text import references, versions
+from pipeline_tools.text.manifests import REVISION
+from pipeline_tools.text.receipt import Pushed, Receipt
+from pipeline_tools.text.references import Repository
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.checkout import Checkout
+    from pipeline_tools.adapters.registry import Registries, Registry
+    from pipeline_tools.text.manifests import Manifest
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says about the publication."""
+
+    repository: str | None = None
+    source: str | None = None
+    moving: tuple[str, ...] = ()
+    tag: str | None = None
+    tag_pattern: str = versions.DEFAULT_PATTERN
+
+
+@dataclass(frozen=True)
+class Request:
+    """Publish `source` at `digest` (None: known after build) as `repository` under the version of git tag `name`.
+
+    `commit` is the release's, None to take the one that the checkout's tag is on; `moving` the kinds of moving
+    tags asked for.
+    """
+
+    repository: Repository
+    source: Repository
+    digest: str | None
+    name: str
+    version: Version
+    commit: str | None
+    moving: tuple[str, ...]
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The checkout, for its tags, and the registries."""
+
+    checkout: "Checkout"
+    registries: "Registries"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known.
+
+    `published` is the digest that the version tag stands for, and `revision` the commit in that image's labels
+    (looked up where the digest is another than ours); `commit` is the release's; `others` are all versions known
+    from the registry and from git, `moving` the digests by moving tag.
+    """
+
+    published: str | None
+    revision: str | None
+    commit: str | None
+    others: tuple[Version, ...]
+    moving: Mapping[str, str | None]
+    unread: tuple[PipelineError, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The published image `repository`:`tag` at `digest` (None in a plan: known after build).
+
+    `moved` are the moving tags that stand for it, `kept` the others that were asked for, with the reason.
+    """
+
+    status: Status
+    repository: str
+    tag: str
+    digest: str | None
+    moved: tuple[str, ...]
+    kept: Mapping[str, str]
+
+    def summary(self) -> str:
+        also = f" (also {', '.join(self.moved)})" if self.moved else ""
+        return f"{self.repository}:{self.tag} @ {self.digest or 'known after build'}{also}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Put `digest` of `source` under `write`'s tags in `repository`.
+
+    `adopted`: the version tag stands for `digest` already, which is not the candidate but of the same commit.
+    `moved` and `kept` as in the outcome.
+    """
+
+    status: Status
+    repository: str
+    source: str
+    tag: str
+    digest: str | None
+    adopted: bool
+    write: tuple[str, ...]
+    moved: tuple[str, ...]
+    kept: Mapping[str, str]
+    unread: tuple[PipelineError, ...] = ()
+    target: Repository = field(default=Repository("", ""), metadata={"private": True})
+    origin: Repository = field(default=Repository("", ""), metadata={"private": True})
+    manifest: "Manifest | None" = field(default=None, metadata={"private": True})
+
+    def lines(self) -> Iterator[str]:
+        if self.adopted:
+            yield f"{self.tag} is published from this commit already, as {self.digest}: taken as it is"
+        for tag in self.write:
+            source = "" if self.origin == self.target else f" of {self.source}"
+            yield f"+ {self.repository}:{tag} → {self.digest or 'digest known after build'}{source}"
+        yield from (f"  {tag} stays: {reason}" for tag, reason in self.kept.items())
+
+    def foreseen(self) -> Outcome:
+        return Outcome(self.status, self.repository, self.tag, self.digest, self.moved, self.kept)
+
+
+def request(options: Options, receipt: Receipt) -> Request:
+    """What to publish: the source given, or the receipt's candidate.
+
+    Raises:
+        Refused: the tag is no release tag.
+        PipelineError: no tag, no source, no repository, or an option against its grammar.
+    """
+    name = receipt.tag.name if receipt.tag else options.tag
+    if name is None:
+        raise PipelineError(
+            "which release? there is no version tag", hint="give --tag, or tag the commit first"
+        )
+    if not options.repository:
+        raise PipelineError("which repository?", hint="give --repository, or set PT_REPOSITORY")
+    source, digest = _source(options, receipt)
+    return Request(
+        repository=references.repository(options.repository),
+        source=source,
+        digest=digest,
+        name=name,
+        version=versions.parse(name, options.tag_pattern),
+        commit=receipt.tag.commit if receipt.tag else None,
+        moving=options.moving,
+        pattern=options.tag_pattern,
+    )
+
+
+def _source(options: Options, receipt: Receipt) -> tuple[Repository, str | None]:
+    if options.source:
+        given = references.reference(options.source)
+        if not given.digest:
+            raise PipelineError(
+                f"--source {options.source} has no digest", hint="write it like IMAGE@sha256:…"
+            )
+        return references.repository(given.name), given.digest
+    if receipt.build is None:
+        raise PipelineError("which candidate? the receipt has none", hint="run build first, or give --source")
+    return references.repository(receipt.build.repository), receipt.build.digest
+
+
+def facts(request: Request, ports: Ports) -> Facts:
+    read = Reading()
+    registry, name = ports.registries.at(request.repository), request.repository.name
+    published = read(None, registry.head, name, str(request.version))
+    is_other = published is not None and published != request.digest
+    moving = [tag for tag, reason in _moves(request, ()).items() if not reason]
+    return Facts(
+        published=published,
+        revision=read(None, _revision, registry, name, published) if is_other and published else None,
+        commit=request.commit or ports.checkout.tags.get(request.name),
+        others=_others(request, ports, read) if moving else (),
+        moving={tag: read(None, registry.head, name, tag) for tag in moving},
+        unread=read.unread,
+    )
+
+
+def _moves(request: Request, others: tuple[Version, ...]) -> dict[str, str]:
+    return versions.moving_tags(request.moving, request.version, others)
+
+
+def _revision(registry: "Registry", name: str, digest: str) -> str | None:
+    """The commit in an image's labels."""
+    return registry.labels(name, registry.get(name, digest)).get(REVISION)
+
+
+def _others(request: Request, ports: Ports, read: Reading) -> tuple[Version, ...]:
+    """All versions known: a tag that git has and the registry not yet is about to be published."""
+    registry = ports.registries.at(request.repository)
+    published = versions.releases(read([], registry.tags, request.repository.name))
+    return tuple({*published, *versions.releases(ports.checkout.tags, request.pattern)})
+
+
+def plan(request: Request, facts: Facts) -> Plan:
+    """Decide.
+
+    Raises:
+        Refused: the version is published already, from another commit.
+    """
+    adopted = facts.published is not None and facts.published != request.digest
+    if adopted and not facts.unread:
+        _same(request, facts)
+    digest = facts.published if adopted else request.digest
+    # What is published already need not be brought from the candidates.
+    origin = request.source if facts.published is None else request.repository
+    moves = _moves(request, facts.others)
+    moved = tuple(tag for tag, reason in moves.items() if not reason)
+    tag = str(request.version)
+    stands = {tag: facts.published, **facts.moving}
+    write = tuple(tag for tag in (tag, *moved) if stands[tag] is None or stands[tag] != digest)
+    return Plan(
+        status=Status.PLANNED if write else Status.UNCHANGED,
+        repository=str(request.repository),
+        source=str(origin),
+        tag=tag,
+        digest=digest,
+        adopted=adopted,
+        write=write,
+        moved=moved,
+        kept={tag: reason for tag, reason in moves.items() if reason},
+        unread=facts.unread,
+        target=request.repository,
+        origin=origin,
+    )
+
+
+def _same(request: Request, facts: Facts) -> None:
+    """An image of the same commit is the same release, built once more."""
+    if facts.revision is None or facts.revision != facts.commit:
+        raise Refused(
+            f"{request.repository}:{request.version} is published as {facts.published}, of revision "
+            f"{facts.revision or 'unknown'}; this release is of {facts.commit or 'unknown'}",
+            hint="a published version stays what it is; release the next version",
+        )
+
+
+def check(plan: Plan, ports: Ports) -> Plan:
+    """Prove that the source is there, and read its manifest."""
+    if plan.status is not Status.PLANNED or plan.digest is None:
+        return plan
+    read = Reading(list(plan.unread))
+    manifest = read(None, ports.registries.at(plan.origin).get, plan.origin.name, plan.digest)
+    return replace(plan, manifest=manifest, unread=read.unread)
+
+
+def apply(plan: Plan, ports: Ports) -> Outcome:
+    """What the image consists of first, then the version tag, moving tags last: killed anywhere, nothing points nowhere.
+
+    Raises:
+        PipelineError: there is nothing to publish yet.
+        Stale: somebody else wrote one of the tags at the same time.
+    """
+    if plan.manifest is None:
+        raise PipelineError("the candidate has no digest yet", hint="run build first")
+    registry, name = ports.registries.at(plan.target), plan.target.name
+    if plan.origin != plan.target:
+        _bring(plan.manifest, plan, ports)
+    for tag in plan.write:
+        registry.put(name, tag, plan.manifest)
+    for tag in plan.write:
+        if registry.head(name, tag) != plan.digest:
+            raise Stale(f"{plan.repository}:{tag} was written by somebody else")
+    return replace(plan.foreseen(), status=Status.DONE)
+
+
+def _bring(manifest: "Manifest", plan: Plan, ports: Ports) -> None:
+    """Bring all that a manifest names into the target repository; of an index its manifests too."""
+    source, target = ports.registries.at(plan.origin), ports.registries.at(plan.target)
+    for digest in manifest.children():
+        child = source.get(plan.origin.name, digest)
+        _bring(child, plan, ports)
+        target.put(plan.target.name, digest, child)
+    for blob in manifest.blobs():
+        target.copy(plan.target.name, blob, source, plan.origin.name)
+
+
+def record(receipt: Receipt, outcome: Outcome) -> Receipt:
+    """The published image; what an older one led to is dropped."""
+    pushed = Pushed(outcome.repository, outcome.tag, outcome.digest, outcome.moved)
+    if receipt.push == pushed:
+        return receipt
+    return replace(receipt, push=pushed, bump=None, trigger=None)
+
+
+STEP = Step("push", facts, plan, check, apply)

@@ -1,0 +1,114 @@
+"""Manifests of images, as bytes that are never written anew: another spacing is another digest.
+
+Sources: OCI image spec 1.1, manifest.md, image-index.md, config.md; Docker's "Image Manifest Version 2, Schema 2".
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline_tools.errors import PipelineError
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+ACCEPTED = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
+
+REVISION = "org.opencontainers.image.revision"
+"""The label that names the commit (OCI image spec 1.1, annotations.md)."""
+
+
+def digest(content: bytes) -> str:
+    """The content's name: `sha256:` and 64 hexadecimal digits (OCI image spec 1.1, descriptor.md, "Digests")."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A layer or a config: its digest and its size in bytes."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image manifest or an index: the bytes as the registry gave them, and what they are."""
+
+    media_type: str
+    raw: bytes = field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        return digest(self.raw)
+
+    @property
+    def size(self) -> int:
+        return len(self.raw)
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in {OCI_INDEX, DOCKER_LIST}
+
+    def children(self) -> tuple[str, ...]:
+        """Digests of the manifests that an index lists; none of an image."""
+        return tuple(dict.fromkeys(str(row["digest"]) for row in self._rows("manifests")))
+
+    def images(self) -> tuple[str, ...]:
+        """Digests of the images among the children.
+
+        BuildKit lists its attestations as manifests too, with the platform `unknown/unknown` (docs.docker.com,
+        "Image attestation storage").
+        """
+        rows = [row for row in self._rows("manifests") if _os(row) != "unknown"]
+        return tuple(str(row["digest"]) for row in rows)
+
+    def blobs(self) -> tuple[Blob, ...]:
+        """Config and layers of an image, each once; none of an index.
+
+        Layers that may not be distributed have `urls` and are in no registry (OCI image spec 1.1, layer.md,
+        "Non-Distributable Layers").
+        """
+        layers = [row for row in self._rows("layers") if not row.get("urls")]
+        return tuple(dict.fromkeys(_blob(row) for row in (*self._config(), *layers)))
+
+    def config(self) -> Blob | None:
+        """The image's config; None of an index."""
+        return next((_blob(row) for row in self._config()), None)
+
+    def _config(self) -> list[dict[str, Any]]:
+        row = self._data().get("config")
+        return [row] if isinstance(row, dict) else []
+
+    def _rows(self, key: str) -> list[dict[str, Any]]:
+        return [row for row in self._data().get(key) or [] if isinstance(row, dict)]
+
+    def _data(self) -> dict[str, Any]:
+        return _object(self.raw, self.digest)
+
+
+def labels(config: bytes) -> dict[str, str]:
+    """The labels in an image's config (OCI image spec 1.1, config.md, `config.Labels`)."""
+    inner = _object(config, digest(config)).get("config")
+    found = inner.get("Labels") if isinstance(inner, dict) else None
+    return {str(key): str(value) for key, value in (found or {}).items()}
+
+
+def _os(row: dict[str, Any]) -> str:
+    return str((row.get("platform") or {}).get("os", ""))
+
+
+def _blob(row: dict[str, Any]) -> Blob:
+    return Blob(str(row.get("digest", "")), int(row.get("size", 0)))
+
+
+def _object(content: bytes, name: str) -> dict[str, Any]:
+    try:
+        data = json.loads(content)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise PipelineError(f"{name} is not a JSON object", hint="is it an image?")
+    return data
