@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pipeline_tools.adapters.gitlab import Pipeline, Project
 from pipeline_tools.adapters.git import Remote
+from pipeline_tools.adapters.gitlab import Pipeline, Project
 from pipeline_tools.commands import env_repository
 from pipeline_tools.commands.env_repository import Address, EnvAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.gitlab import Access, Fault, Push, lost_answer, status
+from sandbox.gitlab import Access, Fault, lost_answer, status
 from tests.world import DIGEST, World, error, git
 
 IMAGE = f"demo-app=registry.example.com/apps/demo-app:1.0.0@{DIGEST}"
@@ -70,7 +70,8 @@ def test_several_overlays_are_one_commit(world: World) -> None:
     parent = world.env_tip
     world.run(*BUMP, "--overlay", "overlays/prod")
     assert world.env("rev-parse", "main^") == parent
-    assert "1.0.0" in world.env_file() and "1.0.0" in world.env_file("overlays/prod/kustomization.yaml")
+    assert "1.0.0" in world.env_file()
+    assert "1.0.0" in world.env_file("overlays/prod/kustomization.yaml")
 
 
 def test_again_is_unchanged_and_names_the_commit(world: World) -> None:
