@@ -148,11 +148,13 @@ class Remote:
 
     def entries(self, commit: str, folder: str) -> list[Entry]:
         """The rows of one folder of a fetched commit; none where there is no such folder."""
-        try:
-            text = self._git("ls-tree", "-z", f"{commit}:{folder}" if folder else commit)
-        except CommandFailed:
-            return []
-        rows = [re.fullmatch(r"(\d+) (\w+) (\w+)\t(.*)", row, re.DOTALL) for row in text.split("\0") if row]
+        # The path with a slash names a folder only; `commit:path` would fetch the content of a file.
+        text = self._git("ls-tree", "-z", commit, *([f"{folder}/"] if folder else []))
+        rows = [
+            re.fullmatch(r"(\d+) (\w+) (\w+)\t(?:.*/)?(.*)", row, re.DOTALL)
+            for row in text.split("\0")
+            if row
+        ]
         return [Entry(*row.groups()) for row in rows if row]
 
     def read(self, commit: str, path: str) -> bytes:
@@ -225,17 +227,9 @@ class Remote:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="pipeline-tools-")
             self._plain("init", "--quiet", "--bare", "--template=", self._scratch.name)
-            settings = {
-                "core.repositoryFormatVersion": "1",
-                "extensions.partialClone": "origin",
-                "remote.origin.url": self.url,
-                "remote.origin.promisor": "true",
-                "fetch.writeCommitGraph": "false",
-                "gc.auto": "0",
-                "maintenance.auto": "false",
-            }
-            for key, value in settings.items():
-                self._plain("-C", self._scratch.name, "config", key, value)
+            with (Path(self._scratch.name) / "config").open("a") as config:
+                config.write(_PARTIAL_CLONE)
+            self._plain("-C", self._scratch.name, "config", "remote.origin.url", self.url)
         return self._scratch.name
 
     def _fetch(self, branch: str, *words: str) -> None:
@@ -287,6 +281,20 @@ class Remote:
             "GIT_CONFIG_VALUE_1": _HELPER,
         }
 
+
+_PARTIAL_CLONE = """
+[core]
+    repositoryFormatVersion = 1
+[extensions]
+    partialClone = origin
+[remote "origin"]
+    promisor = true
+[gc]
+    auto = 0
+[maintenance]
+    auto = false
+"""
+"""What `git clone --bare --filter` would write (git-config(1), partial-clone design notes)."""
 
 _QUIET = {
     "GIT_TERMINAL_PROMPT": "0",

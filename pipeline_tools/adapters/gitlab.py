@@ -93,12 +93,15 @@ class Project:
             return [_pipeline(pipeline) for pipeline in found]
 
     def contains(self, sha: str, commit: str) -> bool:
-        """Whether `commit` is `sha` or an ancestor of it (docs: Repositories API, "Merge Base")."""
+        """Whether `commit` is `sha` or an ancestor of it (docs: Repositories API, "Merge Base").
+
+        GitLab answers 400 for a commit it does not know and 404 for two without a common ancestor.
+        """
         if sha == commit:
             return True
         with self._errors("compare commits"):
-            base: Any = self._project.repository_merge_base([sha, commit])
-            return bool(base["id"] == commit)
+            base: Any = self._maybe(self._project.repository_merge_base, [sha, commit])
+            return bool(base and base["id"] == commit)
 
     def start_by_trigger(
         self, branch: str, token: Secret, variables: Mapping[str, str], inputs: Mapping[str, str]
@@ -134,11 +137,13 @@ class Project:
 
     # How ---------------------------------------------------------------------------------------------------
 
-    def _maybe(self, get: Any, key: str) -> Any:
+    def _maybe(self, get: Any, key: Any) -> Any:
+        """What `get` finds, or None where GitLab says that there is no such thing."""
         try:
             return get(key)
         except GitlabError as error:
-            if error.response_code == 404:  # noqa: PLR2004 (Not Found)
+            unknown = error.response_code == 400 and "Could not find ref" in str(error.error_message)  # noqa: PLR2004 (Bad Request)
+            if unknown or error.response_code == 404:  # noqa: PLR2004 (Not Found)
                 return None
             raise
 
@@ -174,6 +179,10 @@ def _said(error: GitlabError, doing: str, path: str, token: str) -> PipelineErro
         )
     if code is not None and (code == 429 or code >= 500):  # noqa: PLR2004 (Too Many Requests, server errors)
         return Unavailable(message, hint="run it again")
+    if code == 400 and "protected" in str(error.error_message):  # noqa: PLR2004 (so does lib/api/tags.rb answer)
+        return Denied(
+            message, hint=f"let the owner of {token} create it: Settings > Repository > Protected tags"
+        )
     if code == 400 and "variables" in str(error.error_message):  # noqa: PLR2004 (Bad Request)
         return Denied(
             message, hint="allow pipeline variables in the project's CI/CD settings, or pass --input instead"

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from pipeline_tools.adapters.git import Remote
 from pipeline_tools.adapters.gitlab import Pipeline, Project
 from pipeline_tools.commands import env_repository
 from pipeline_tools.commands.env_repository import Address, EnvAccess
@@ -35,9 +36,18 @@ def ports(run: Session) -> step.Ports:
     return step.Ports(
         reader=reader if tokens.env_token.reveal() else None,
         start=_start(where, tokens),
-        default_branch=env_repository.remote(run, where).head,
+        default_branch=lambda: _default_branch(env_repository.remote(run, where)),
         patience=run.patience,
     )
+
+
+def _default_branch(remote: Remote) -> str:
+    try:
+        return remote.head()
+    except Denied as error:
+        raise Denied(
+            f"the env project's default branch cannot be read: {error}", hint="give --env-branch"
+        ) from None
 
 
 def _start(where: Address, tokens: TriggerAccess) -> Start:

@@ -82,7 +82,8 @@ def authorise(state: State, path: str, query: str, authorization: str) -> Visit:
         raise Denied(HTTPStatus.NOT_FOUND, NOT_FOUND)
     service = found["service"]
     push = "git-receive-pack" in (parse_qs(query).get("service", []) if service == "info/refs" else [service])
-    project, token = state.project(unquote(found["project"])), _token(state, authorization)
+    name, token = unquote(found["project"]), _token(state, authorization)
+    project = state.project(name) if "/" in name else None  # an id is no address
     if token is None:
         if project is None or project.visibility != "public" or push:
             raise Denied(HTTPStatus.UNAUTHORIZED, DENIED)

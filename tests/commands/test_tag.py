@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.gitlab import Access
 from tests.world import World, error, git
 
 
@@ -84,7 +85,7 @@ def test_a_shallow_checkout_is_judged_by_the_whole_history(world: World, tmp_pat
     world.app = world.fresh_app(tmp_path / "shallow", "--depth=1", "--branch=v1.0.0")
     assert git(world.app, "rev-parse", "--is-shallow-repository") == "true"
     before = world.snapshot()
-    assert world.json("tag", "check")["result"]["branch"] == "main"
+    assert world.json("tag", "check", "--dry-run")["result"]["branch"] == "main"
     assert world.snapshot() == before, "the checkout itself is left as it was"
 
 
@@ -199,6 +200,13 @@ def test_create_dry_run_writes_nothing(world: World) -> None:
     before = world.snapshot()
     assert "+ GitLab Release" in world.run("tag", "create", "--dry-run").stdout
     assert world.snapshot() == before
+
+
+def test_create_of_a_protected_tag_names_the_setting(world: World) -> None:
+    world.gitlab.protect_tag(world.app_project, "v*")
+    token = world.gitlab.create_token(world.app_project, "dev", scopes={"api"}, access_level=Access.DEVELOPER)
+    _, hint = error(world.run("tag", "create", "v1.0.0", PT_GITLAB_TOKEN=token, exit_code=4))
+    assert "Protected tags" in hint
 
 
 def test_create_without_a_token_says_which_variable(world: World) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,6 +69,20 @@ def test_large_bodies_pass(work: Git, project: Project, buffer: str) -> None:
     sha = work.commit("a", "1")
     work.run("-c", f"http.postBuffer={buffer}", "push", "--quiet", "origin", "main")
     assert tip(project) == sha
+
+
+def test_bodies_are_streamed(work: Git, project: Project, token: str, tmp_path: Path) -> None:
+    (work.tree / "large").write_bytes(os.urandom(40_000_000))
+    work.run("config", "core.compression", "0")
+    work.commit("a", "1")
+    tracemalloc.start()
+    try:
+        work.run("push", "--quiet", "origin", "main")
+        clone(with_token(project.http_url, token), tmp_path / "other")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12_000_000  # werkzeug reads what is left of a request into 10 MB
 
 
 def test_a_gzipped_negotiation_passes(work: Git, project: Project, token: str, tmp_path: Path) -> None:
@@ -312,6 +327,7 @@ def test_a_tag_starts_a_tag_pipeline_and_a_tree_without_configuration_none(
         "/platform/env.git/../../x.git/info/refs",
         "/platform/env.git/objects/info/packs",
         "/platform/env.git/HEAD",
+        "/1.git/info/refs",
     ],
 )
 def test_only_the_three_addresses_of_a_project_exist(
