@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pipeline_tools.adapters import http
 from pipeline_tools.adapters import registry as adapter
 from pipeline_tools.adapters.checkout import Checkout
 from pipeline_tools.adapters.registry import Registries
@@ -200,7 +202,9 @@ class World:
     ) -> push.Outcome:
         options = push.Options(repository=f"{self.host}/{self.target}")
         asked = push.request(dataclasses.replace(options, **changes), self.receipt(version))
-        ports = push.Ports(Checkout(self.app), Registries(lambda _: self.login))
+        ports = push.Ports(
+            Checkout(self.app), Registries(lambda _: self.login, partial(http.session, backoff=0.01))
+        )
         outcome = run(push.STEP, asked, ports, dry_run=dry_run, listener=listener)
         assert isinstance(outcome, push.Outcome)
         return outcome
