@@ -4,7 +4,9 @@ An engine answers a build or a push that fails with 200 and an error in the stre
 each line of a stream is read for one. Format: Docker Engine API, "ImageBuild" and "ImagePush".
 """
 
+import errno
 import logging
+import os
 import re
 import socket
 from collections import deque
@@ -130,6 +132,9 @@ class Docker:
     @cached_property
     def _client(self) -> "_Client":
         tls: Any = False
+        path = self._host.removeprefix("unix://")
+        if path != self._host and not Path(path).exists():  # the SDK would leak a socket on finding out
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         if self._cert_path and not self._host.startswith("unix:"):
             tls = docker.tls.TLSConfig(
                 client_cert=(str(self._cert_path / "cert.pem"), str(self._cert_path / "key.pem")),

@@ -131,6 +131,8 @@ class Plan:
     earlier: str | None = field(default=None, metadata={"private": True})
 
     def lines(self) -> Iterator[str]:
+        if self.status is Status.UNCHANGED:
+            return
         yield f"{self.project} {self.branch}" + (f" at {self.tip[:8]}" if self.tip else "")
         for change in self.changes:
             yield f"{change.path}: {change.name}"
@@ -392,7 +394,7 @@ def _must_match(plan: Plan, after: dict[str, str]) -> None:
 def _difference(folder: str, before: str, after: str) -> str:
     lines = difflib.unified_diff(
         before.splitlines(keepends=True),
-        after.splitlines(keepends=True),
+        _shown(after).splitlines(keepends=True),
         f"{folder} (now)",
         f"{folder} (bumped)",
     )
