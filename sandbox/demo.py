@@ -44,10 +44,11 @@ class Demo:
     env: Project
     infra: Project
     variables: dict[str, str]
+    workspace: Path
 
     @property
     def checkout(self) -> Path:
-        return WORKSPACE / "app"
+        return self.workspace / "app"
 
     def run(self, *words: str) -> None:
         """A command in the checkout, shown as a person would type it."""
@@ -91,25 +92,25 @@ def chapter(title: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened() -> Iterator[Demo]:
-    """Start everything in an empty workspace; stop it at the end."""
-    shutil.rmtree(WORKSPACE, ignore_errors=True)
-    WORKSPACE.mkdir()
+def opened(workspace: Path) -> Iterator[Demo]:
+    """Start everything, with its data in an empty workspace; stop it at the end."""
+    shutil.rmtree(workspace, ignore_errors=True)
+    workspace.mkdir()
     with ExitStack() as closing:
         scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="pt-demo-")))
-        gitlab = closing.enter_context(Gitlab.start(WORKSPACE / "gitlab", step=0.2))
+        gitlab = closing.enter_context(Gitlab.start(workspace / "gitlab", step=0.2))
         registry = closing.enter_context(
-            Registry.start(WORKSPACE / "registry", auth=Htpasswd({USER: PASSWORD}))
+            Registry.start(workspace / "registry", auth=Htpasswd({USER: PASSWORD}))
         )
         engine = closing.enter_context(Engine.start(scratch))
         engine.import_busybox("busybox:1.35")
         print(
             f"GitLab stand-in  {gitlab.url}\nregistry         {registry.url}\ndocker engine    {engine.url}"
         )
-        yield _prepared(gitlab, registry, engine)
+        yield _prepared(workspace, gitlab, registry, engine)
 
 
-def _prepared(gitlab: Gitlab, registry: Registry, engine: Engine) -> Demo:
+def _prepared(workspace: Path, gitlab: Gitlab, registry: Registry, engine: Engine) -> Demo:
     examples = ROOT / "examples"
     app = gitlab.create_project(
         "shop/demo-app", source=examples / "app", message="feat: a page that says hello"
@@ -129,7 +130,7 @@ def _prepared(gitlab: Gitlab, registry: Registry, engine: Engine) -> Demo:
         "PT_REGISTRY_PASSWORD": PASSWORD,
         "DOCKER_HOST": engine.url,
     }
-    demo = Demo(gitlab, registry, app, env, infra, variables)
+    demo = Demo(gitlab, registry, app, env, infra, variables, workspace)
     _clone(demo)
     return demo
 
@@ -147,7 +148,7 @@ def _clone(demo: Demo) -> None:
             demo.app.http_url,
             str(demo.checkout),
         ),
-        directory=WORKSPACE,
+        directory=demo.workspace,
     )
     demo.quietly("git", "config", "credential.helper", helper)
 
@@ -204,7 +205,12 @@ def leave(demo: Demo) -> None:
     """Make the workspace worth a look after the servers have stopped."""
     for name, project in (("env", demo.env), ("infra", demo.infra)):
         demo.quietly(
-            "git", "clone", "--quiet", str(project.repository), str(WORKSPACE / name), directory=WORKSPACE
+            "git",
+            "clone",
+            "--quiet",
+            str(project.repository),
+            str(demo.workspace / name),
+            directory=demo.workspace,
         )
     receipt = json.loads((demo.checkout / "release.json").read_text())
     print(f"the receipt of {receipt['tag']['name']}: {len(receipt) - 1} steps, in workspace/app/release.json")
@@ -229,7 +235,7 @@ def main() -> int:
         return 1
     begun = time.monotonic()
     try:
-        with opened() as demo:
+        with opened(WORKSPACE) as demo:
             for title, run in CHAPTERS:
                 with chapter(title):
                     run(demo)
