@@ -4,6 +4,7 @@ A command takes the options that its steps' `Options` classes have as fields (`o
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+_RUBY_HASH = re.compile(r"(?<!\\)((?:\\\\)*)\\#")
+"""GitLab writes an array input into a text as Ruby's `to_s` does: like JSON, but with `#{`, `#$` and `#@` escaped."""
+
+
 class Setting(click.Option):
     """An option with its variable. A repeatable one takes a JSON array or one value a line from it."""
 
@@ -28,7 +33,7 @@ class Setting(click.Option):
         if not text.lstrip().startswith("["):
             return tuple(line for line in text.splitlines() if line.strip())
         try:
-            return tuple(str(item) for item in json.loads(text))
+            return tuple(str(item) for item in json.loads(_RUBY_HASH.sub(r"\1#", text)))
         except ValueError:
             raise click.BadParameter("not a JSON array", ctx=ctx, param=self) from None
 
