@@ -151,11 +151,7 @@ def request(options: Options, receipt: Receipt) -> Request:
     Raises:
         PipelineError: no overlay, no image, nothing to write, or a value against its grammar.
     """
-    if not options.overlay or not options.image:
-        missing = "--overlay" if not options.overlay else "--image"
-        raise PipelineError(
-            f"{missing} is missing", hint="name what to bump, as in --overlay overlays/dev --image app"
-        )
+    named(options)
     images = tuple(_wanted(word, receipt.push) for word in options.image)
     overlays = tuple(dict.fromkeys(references.folder(overlay) for overlay in options.overlay))
     return Request(
@@ -169,6 +165,19 @@ def request(options: Options, receipt: Receipt) -> Request:
         render=options.render,
         push_options=("ci.skip",) if options.skip_ci else (),
     )
+
+
+def named(options: Options) -> None:
+    """See that the options name something to bump; a release asks this before it builds anything.
+
+    Raises:
+        PipelineError: no overlay or no image.
+    """
+    if not options.overlay or not options.image:
+        missing = "--overlay" if not options.overlay else "--image"
+        raise PipelineError(
+            f"{missing} is missing", hint="name what to bump, as in --overlay overlays/dev --image app"
+        )
 
 
 def _wanted(word: str, pushed: Pushed | None) -> Image:

@@ -1,0 +1,70 @@
+"""Who we are at a registry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline_tools.adapters.docker_config import Logins
+from pipeline_tools.adapters.registry import Registries
+from pipeline_tools.commands.session import Session
+from pipeline_tools.errors import Denied, PipelineError
+from pipeline_tools.text import references
+from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.masks import Secret
+
+
+@dataclass(frozen=True)
+class RegistryAccess:
+    """The options that say who we are at registries."""
+
+    registry_user: str | None
+    registry_password: Secret
+    docker_auth_config: Secret
+    docker_config: Path | None
+
+
+def logins(run: Session) -> Logins:
+    """What docker itself would know: `DOCKER_AUTH_CONFIG`, then the user's config.json."""
+    access = run.options(RegistryAccess)
+    home = run.environment.get("HOME")
+    directory = access.docker_config or (Path(home) / ".docker" if home else None)
+    return Logins(directory, access.docker_auth_config, run.environment)
+
+
+def registries(run: Session) -> Registries:
+    """The registries, each with the credential for its own host.
+
+    `PT_REGISTRY_USER` and `PT_REGISTRY_PASSWORD` are for the hosts of the repositories that an option or a
+    variable names; docker's own logins say themselves which host they are for.
+    """
+    access, known = run.options(RegistryAccess), logins(run)
+    if not access.registry_password.reveal():
+        return Registries(known.credential)
+    if not access.registry_user:
+        raise PipelineError(
+            "PT_REGISTRY_PASSWORD is set without PT_REGISTRY_USER", hint="set both, or neither"
+        )
+    given = Credential(access.registry_user, access.registry_password)
+    return Registries(partial(_login, run, given, known.credential))
+
+
+def _login(
+    run: Session, given: Credential, known: Callable[[str], Credential | None], host: str
+) -> Credential | None:
+    if host in {
+        _host(run, name) for name in ("repository", "candidate_repository") if not run.is_from_include(name)
+    }:
+        return given
+    found = known(host)
+    if found is None and host in {_host(run, name) for name in ("repository", "candidate_repository")}:
+        raise Denied(
+            f"no credential goes to {host}: only .gitlab-ci.yml names it",
+            hint="say that you mean that host with --repository or PT_REPOSITORY, or log in there with docker login",
+        )
+    return found
+
+
+def _host(run: Session, name: str) -> str | None:
+    text = run.params.get(name)
+    return references.repository(text).host if text else None

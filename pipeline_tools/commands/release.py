@@ -1,0 +1,50 @@
+"""`release`."""
+
+from typing import Any
+
+import click
+
+from pipeline_tools.commands import build as build_command
+from pipeline_tools.commands import bump as bump_command
+from pipeline_tools.commands import env_repository
+from pipeline_tools.commands import push as push_command
+from pipeline_tools.commands import tag as tag_command
+from pipeline_tools.commands import trigger as trigger_command
+from pipeline_tools.commands.build import Engine
+from pipeline_tools.commands.env_repository import EnvAccess
+from pipeline_tools.commands.registry_access import RegistryAccess
+from pipeline_tools.commands.session import COMMON, Session, Source, opened
+from pipeline_tools.commands.trigger import TriggerAccess
+from pipeline_tools.options import of
+from pipeline_tools.steps import build, bump, push, tag, trigger
+from pipeline_tools.steps.shape import Stage
+
+_STEPS = (tag.Options, build.Options, push.Options, bump.Options, trigger.Options)
+_ACCESS = (Engine, RegistryAccess, EnvAccess, TriggerAccess, Source)
+
+
+def _stages(run: Session) -> list[Stage]:
+    """The five, in order. Nothing is opened before its turn, but what is missing is said before anything is done."""
+    run.required("repository")
+    env_repository.address(run)
+    bump.named(run.options(bump.Options))
+    return [
+        run.stage(tag, tag_command.ports),
+        run.stage(build, build_command.ports),
+        run.stage(push, push_command.ports),
+        # A trigger follows, so the push itself need not start a pipeline.
+        run.stage(bump, bump_command.ports, project=run.project, skip_ci=True),
+        run.stage(trigger, trigger_command.ports),
+    ]
+
+
+@click.command()
+@of(*_STEPS, *_ACCESS, also=COMMON)
+@click.pass_context
+def release(context: click.Context, /, **_: Any) -> None:
+    """Tag check, build, push, bump and trigger, in one go.
+
+    Kill it anywhere and run it again: what is done is found and not done twice.
+    """
+    with opened(context) as run:
+        run.run_flow(_stages(run))
