@@ -56,8 +56,8 @@ class Console:
 
     def plan(self, name: str, plan: Plan[Outcome]) -> None:
         self._plans[name] = _plain(plan)
-        for line in plan.lines():
-            self._say(f"{'':{WIDTH}} {line}")
+        for number, line in enumerate(plan.lines()):
+            self._say(f"{'' if number else name:{WIDTH}} {line}")
         for error in plan.unread:
             self._say(f"{'':{WIDTH}} not read: {error.message}")
 

@@ -4,8 +4,11 @@ An engine answers a build or a push that fails with 200 and an error in the stre
 each line of a stream is read for one. Format: Docker Engine API, "ImageBuild" and "ImagePush".
 """
 
+import errno
 import logging
+import os
 import re
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -129,16 +132,27 @@ class Docker:
     @cached_property
     def _client(self) -> "_Client":
         tls: Any = False
+        path = self._host.removeprefix("unix://")
+        if path != self._host and not Path(path).exists():  # the SDK would leak a socket on finding out
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         if self._cert_path and not self._host.startswith("unix:"):
             tls = docker.tls.TLSConfig(
                 client_cert=(str(self._cert_path / "cert.pem"), str(self._cert_path / "key.pem")),
                 ca_cert=str(self._cert_path / "ca.pem"),
                 verify=True,
             )
+        self._knock()
         client = _Client(base_url=self._host, version="auto", timeout=CONNECT, tls=tls)
         client.timeout = SILENCE
         client.logins = self._logins
         return client
+
+    def _knock(self) -> None:
+        """See that somebody listens on a socket here; the SDK's own attempt would leave it open."""
+        if self._host.startswith("unix://"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+                knocking.settimeout(CONNECT)
+                knocking.connect(self._host.removeprefix("unix://"))
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -190,15 +204,24 @@ def _follow(stream: Iterable[dict[str, Any]], what: str) -> dict[str, Any]:
     """
     last: deque[str] = deque(maxlen=LAST_LINES)
     aux: dict[str, Any] = {}
+    error = ""
+    # To its end even after an error: only a stream that was read whole gives its connection back.
     for line in stream:
         aux = line.get("aux") or aux
+        error = error or _error(line)
         for text in _texts(line):
             last.append(text)
             log.log(logging.INFO if _STEP.match(text) else logging.DEBUG, "%s", text)
-        if "error" in line or "errorDetail" in line:
-            message = (line.get("errorDetail") or {}).get("message") or line.get("error") or "no reason given"
-            raise _said(what, str(message), "\n".join(last))
+    if error:
+        raise _said(what, error, "\n".join(last))
     return aux
+
+
+def _error(line: dict[str, Any]) -> str:
+    """The error that a line of the stream tells of, "" where it is none."""
+    if "error" not in line and "errorDetail" not in line:
+        return ""
+    return str((line.get("errorDetail") or {}).get("message") or line.get("error") or "no reason given")
 
 
 def _texts(line: dict[str, Any]) -> Iterator[str]:

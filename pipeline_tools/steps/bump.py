@@ -392,7 +392,7 @@ def _must_match(plan: Plan, after: dict[str, str]) -> None:
 def _difference(folder: str, before: str, after: str) -> str:
     lines = difflib.unified_diff(
         before.splitlines(keepends=True),
-        after.splitlines(keepends=True),
+        _shown(after).splitlines(keepends=True),
         f"{folder} (now)",
         f"{folder} (bumped)",
     )
