@@ -82,6 +82,14 @@ def _verbose(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
     return value
 
 
+def _regex(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise click.BadParameter(f"not a regular expression: {error}") from None
+    return value
+
+
 _ONE, _MANY = {"metavar": "TEXT"}, {"multiple": True}
 
 CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
@@ -106,7 +114,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                         show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
     # tag
     "tag_pattern": _setting("--tag-pattern", "PT_TAG_PATTERN", "Regular expression that a release tag must match.",
-                            default=DEFAULT_PATTERN, metavar="REGEX"),
+                            default=DEFAULT_PATTERN, metavar="REGEX", callback=_regex),
     "branch": _setting("--branch", "PT_BRANCH", "Line that may be released from. Repeatable. Default: the default "
                        "branch, and the protected ones as far as the token sees them.", **_MANY, metavar="BRANCH"),
     "pre": _setting("--pre", "PT_PRE", "Choose a pre-release of this kind (rc, beta).", metavar="KIND"),
