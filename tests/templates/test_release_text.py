@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_no_value_stands_in_a_script() -> None:
 
 def test_the_jobs_are_a_chain() -> None:
     needs = {name: job.get("needs") for name, job in FILLED.items() if not name.startswith(".")}
-    chain = {f"release-{after}": [f"release-{before}"] for before, after in zip(JOBS, JOBS[1:], strict=False)}
+    chain = {f"release-{after}": [f"release-{before}"] for before, after in pairwise(JOBS)}
     assert needs == {"release-tag": None, **chain}
 
 
@@ -146,7 +147,8 @@ def test_every_script_line_is_a_command_there_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "items", [["a", "b c"], ['say "hi"', "back\\slash"], ["KEY=#{id}", "#$HOME", "#@x", "#plain", "\\#{x}"], []]
+    "items",
+    [["a", "b c"], ['say "hi"', "back\\slash"], ["KEY=#{id}", "#$HOME", "#@x", "#plain", "\\#{x}"], []],
 )
 def test_an_array_arrives_as_it_was_given(monkeypatch: pytest.MonkeyPatch, items: list[str]) -> None:
     @click.command()
