@@ -131,6 +131,8 @@ class Plan:
     earlier: str | None = field(default=None, metadata={"private": True})
 
     def lines(self) -> Iterator[str]:
+        if self.status is Status.UNCHANGED:
+            return
         yield f"{self.project} {self.branch}" + (f" at {self.tip[:8]}" if self.tip else "")
         for change in self.changes:
             yield f"{change.path}: {change.name}"

@@ -113,7 +113,7 @@ class Plan:
     found: "Pipeline | None" = field(default=None, metadata={"private": True})
 
     def lines(self) -> Iterator[str]:
-        if self.status is Status.SUPERSEDED:
+        if self.status is not Status.PLANNED:
             return
         commit = self.commit[:8] if self.commit else "the bump (commit known after bump)"
         if self.found:

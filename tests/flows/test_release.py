@@ -92,7 +92,7 @@ def test_a_tag_becomes_an_image_a_commit_and_a_pipeline(ready: World, published:
 
 
 def test_the_image_says_what_it_is(ready: World, published: Published) -> None:
-    variables = {
+    variables: dict[str, Any] = {
         "CI_PROJECT_TITLE": "Demo app",
         "CI_PROJECT_DESCRIPTION": "A page",
         "CI_PROJECT_URL": "https://x/y",

@@ -1,0 +1,246 @@
+"""`make demo`: two releases of the example application, on this machine, on real parts where they can be had.
+
+Real: git over HTTP, the docker engine and its build, the registry with a login, kustomize. A stand-in: GitLab.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from sandbox import parts
+from sandbox.engine import Engine
+from sandbox.gitlab import Access, Gitlab, JobScript, Project
+from sandbox.registry import Htpasswd, Registry
+
+ROOT = parts.ROOT
+WORKSPACE = ROOT / "workspace"
+NEEDED = (parts.DOCKER, parts.BUSYBOX, parts.REGISTRY, parts.KUSTOMIZE)
+USER, PASSWORD = "ci", "registry-password-of-the-demo"
+ANNA = {"GIT_AUTHOR_NAME": "Anna", "GIT_AUTHOR_EMAIL": "anna@example.com", "GIT_COMMITTER_NAME": "Anna"}
+QUIET = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
+
+
+class DemoError(Exception):
+    """A chapter failed; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What runs while the demo does. `variables` is what a job of the app project would have."""
+
+    gitlab: Gitlab
+    registry: Registry
+    app: Project
+    env: Project
+    infra: Project
+    variables: dict[str, str]
+
+    @property
+    def checkout(self) -> Path:
+        return WORKSPACE / "app"
+
+    def run(self, *words: str) -> None:
+        """A command in the checkout, shown as a person would type it."""
+        print(f"\n$ {' '.join(words)}", flush=True)
+        done = subprocess.run(words, cwd=self.checkout, env=self._environment(), check=False)
+        if done.returncode:
+            raise DemoError(
+                f"`{' '.join(words)}` ended with exit code {done.returncode}; its error stands above"
+            )
+
+    def quietly(self, *words: str, directory: Path | None = None) -> None:
+        done = subprocess.run(
+            words,
+            cwd=directory or self.checkout,
+            env=self._environment(),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise DemoError(f"`{' '.join(words)}` failed: {done.stderr.strip()}")
+
+    def _environment(self) -> dict[str, str]:
+        path = os.pathsep.join((str(Path(sys.executable).parent), str(parts.NODE_BIN), os.environ["PATH"]))
+        mail = {"GIT_COMMITTER_EMAIL": "anna@example.com"}
+        foreign = ("CI_", "PT_", "GITLAB_", "GIT_")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return {**kept, **ANNA, **mail, **QUIET, **self.variables, "PATH": path}
+
+
+@contextmanager
+def chapter(title: str) -> Iterator[None]:
+    """Say what comes, how long it took, and, if it fails, which one failed."""
+    print(f"\n\033[1m== {title}\033[0m" if sys.stdout.isatty() else f"\n== {title}", flush=True)
+    begun = time.monotonic()
+    try:
+        yield
+    except DemoError as error:
+        raise DemoError(f"{title}: {error}") from None
+    print(f"-- {time.monotonic() - begun:.1f} s", flush=True)
+
+
+@contextmanager
+def opened() -> Iterator[Demo]:
+    """Start everything in an empty workspace; stop it at the end."""
+    shutil.rmtree(WORKSPACE, ignore_errors=True)
+    WORKSPACE.mkdir()
+    with ExitStack() as closing:
+        scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="pt-demo-")))
+        gitlab = closing.enter_context(Gitlab.start(WORKSPACE / "gitlab", step=0.2))
+        registry = closing.enter_context(
+            Registry.start(WORKSPACE / "registry", auth=Htpasswd({USER: PASSWORD}))
+        )
+        engine = closing.enter_context(Engine.start(scratch))
+        engine.import_busybox("busybox:1.35")
+        print(
+            f"GitLab stand-in  {gitlab.url}\nregistry         {registry.url}\ndocker engine    {engine.url}"
+        )
+        yield _prepared(gitlab, registry, engine)
+
+
+def _prepared(gitlab: Gitlab, registry: Registry, engine: Engine) -> Demo:
+    examples = ROOT / "examples"
+    app = gitlab.create_project(
+        "shop/demo-app", source=examples / "app", message="feat: a page that says hello"
+    )
+    env = gitlab.create_project("platform/env", source=examples / "env")
+    infra = gitlab.create_project("platform/infra", source=examples / "infra")
+    gitlab.pipeline_script(env, ["created", "pending", "running", "success"], jobs=[JobScript("render")])
+    token = gitlab.create_token(
+        app, "anna", access_level=Access.MAINTAINER, scopes={"api", "write_repository"}
+    )
+    variables = {
+        "PT_GITLAB_TOKEN": token,
+        "PT_ENV_TOKEN": gitlab.create_token(env, "bump", scopes={"write_repository", "read_api"}),
+        "PT_TRIGGER_TOKEN": gitlab.trigger_token(env),
+        "PT_REPOSITORY": f"{registry.host}/apps/demo-app",
+        "PT_REGISTRY_USER": USER,
+        "PT_REGISTRY_PASSWORD": PASSWORD,
+        "DOCKER_HOST": engine.url,
+    }
+    demo = Demo(gitlab, registry, app, env, infra, variables)
+    _clone(demo)
+    return demo
+
+
+def _clone(demo: Demo) -> None:
+    """A checkout that keeps no token: git asks a helper, which reads the variable."""
+    helper = '!f() { echo username=oauth2; echo "password=$PT_GITLAB_TOKEN"; }; f'
+    demo.quietly(
+        *(
+            "git",
+            "-c",
+            f"credential.helper={helper}",
+            "clone",
+            "--quiet",
+            demo.app.http_url,
+            str(demo.checkout),
+        ),
+        directory=WORKSPACE,
+    )
+    demo.quietly("git", "config", "credential.helper", helper)
+
+
+def first(demo: Demo) -> None:
+    """v1.0.0, by a name that a person chose."""
+    demo.run("pipeline-tools", "tag", "create", "v1.0.0")
+    demo.quietly("git", "fetch", "--quiet", "--tags")
+    demo.run("pipeline-tools", "release", "--wait")
+
+
+def second(demo: Demo) -> None:
+    """A feature, and the version that follows from it."""
+    page = demo.checkout / "www" / "index.html"
+    page.write_text(page.read_text() + "<p>Now with a second line.</p>\n")
+    demo.run("git", "commit", "--quiet", "--all", "--message", "feat: a second line")
+    demo.run("git", "push", "--quiet", "origin", "main")
+    demo.run("pipeline-tools", "tag", "create")
+    demo.quietly("git", "fetch", "--quiet", "--tags")
+    demo.run("pipeline-tools", "release", "--wait")
+
+
+def again(demo: Demo) -> None:
+    """The same release once more."""
+    demo.run("pipeline-tools", "release", "--wait")
+
+
+CHAPTERS = (
+    ("Release v1.0.0: tag, image, env repository, pipeline", first),
+    ("A feature, and its release v1.1.0", second),
+    ("The same release again: everything is found as done", again),
+)
+
+
+def summary(demo: Demo) -> str:
+    """What there is now, read from the servers."""
+    answer = requests.get(
+        f"{demo.registry.url}/v2/apps/demo-app/tags/list", auth=(USER, PASSWORD), timeout=10
+    )
+    tags = ", ".join(sorted(tag.partition("-")[0] + "-…" * ("-" in tag) for tag in answer.json()["tags"]))
+    log = subprocess.run(
+        ("git", "-C", str(demo.env.repository), "log", "--format=  %h %s", "main"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pipelines = [f"  {p.id} {p.status} at {p.sha[:8]}" for p in demo.gitlab.pipelines(demo.env)]
+    return "\n".join(
+        (f"registry tags: {tags}", "env repository:", log.stdout.rstrip(), "env pipelines:", *pipelines)
+    )
+
+
+def leave(demo: Demo) -> None:
+    """Make the workspace worth a look after the servers have stopped."""
+    for name, project in (("env", demo.env), ("infra", demo.infra)):
+        demo.quietly(
+            "git", "clone", "--quiet", str(project.repository), str(WORKSPACE / name), directory=WORKSPACE
+        )
+    receipt = json.loads((demo.checkout / "release.json").read_text())
+    print(f"the receipt of {receipt['tag']['name']}: {len(receipt) - 1} steps, in workspace/app/release.json")
+
+
+WORKSPACE_GUIDE = """
+The workspace is workspace/ (the servers are stopped):
+  app/   the application repository    env/   the env repository with its two bumps: git -C workspace/env log -p
+  infra/ the infra repository          gitlab/, registry/   the servers' own data
+Try, offline:  cd workspace/app && ../../.venv/bin/pipeline-tools release --dry-run"""
+
+
+def main() -> int:
+    """Run the demo.
+
+    Returns:
+        0, or 1 with a line that says which part is missing or which chapter failed.
+    """
+    problems = [problem for part in NEEDED if (problem := part.problem())]
+    if problems:
+        print("demo: parts are missing here:\n  " + "\n  ".join(problems), file=sys.stderr)
+        return 1
+    begun = time.monotonic()
+    try:
+        with opened() as demo:
+            for title, run in CHAPTERS:
+                with chapter(title):
+                    run(demo)
+            print(f"\n{summary(demo)}")
+            leave(demo)
+    except (DemoError, OSError, RuntimeError) as error:
+        print(f"\ndemo failed: {error}\nwhat it left is in workspace/", file=sys.stderr)
+        return 1
+    print(f"{WORKSPACE_GUIDE}\n\nAll of it took {time.monotonic() - begun:.1f} s.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
