@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from sandbox.gitlab import Gitlab
 from tests.templates.template import FOLDER
 from tests.world import git
 
@@ -17,20 +18,25 @@ TAG_PIPELINE = ("--unset-variable", "CI_COMMIT_BRANCH")
 STATE = ".gitlab-ci-local"
 
 
-def local_include(app: Path, **inputs: Any) -> None:
-    """Let the app's include find this checkout's template, and change some of its inputs.
+def publish(gitlab: Gitlab, directory: Path, old: str = "", new: str = "") -> None:
+    """Give the stand-in our own project, with this checkout's template under the tag that the example includes.
 
-    gitlab-ci-local fetches `include: project` from the remote by `git archive` or a clone over ssh or https, which
-    the sandbox does not serve: only `project` and `ref` become `local`.
+    `old` and `new` change the template's text. The project is public: gitlab-ci-local clones without a login.
     """
-    (app / "ci_templates").mkdir()
-    (app / "ci_templates" / "release.yml").write_bytes((FOLDER / "release.yml").read_bytes())
+    text = (FOLDER / "release.yml").read_text()
+    assert old in text
+    source = directory / "pipeline-tools"
+    (source / "ci_templates").mkdir(parents=True)
+    (source / "ci_templates" / "release.yml").write_text(text.replace(old, new) if old else text)
+    project = gitlab.create_project("platform/pipeline-tools", source=source, visibility="public")
+    git(project.repository, "tag", "v0.1.0", project.default_branch)
+
+
+def with_inputs(app: Path, **inputs: Any) -> None:
+    """Change inputs of the app's include; `project`, `ref` and `file` stay as the example has them."""
     path = app / ".gitlab-ci.yml"
     document = YAML(typ="safe").load(path.read_text())
     (include,) = document["include"]
-    assert include.pop("project") == "platform/pipeline-tools"
-    include.pop("ref")
-    include["local"] = include.pop("file")
     include["inputs"] |= inputs
     with path.open("w") as file:
         YAML().dump(document, file)
@@ -64,6 +70,9 @@ class Runner:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(self.home),
             "NO_COLOR": "1",
+            "NO_PROXY": "127.0.0.1",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
         }
         argv = ["gitlab-ci-local", "--home", str(self.home), *given, *words]
         if predefined:

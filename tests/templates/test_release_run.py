@@ -10,7 +10,7 @@ from sandbox.engine import Engine
 from sandbox.gitlab import Pipeline
 from sandbox.registry import Registry
 from tests.conftest import CI_PASSWORD, CI_USER
-from tests.templates.runner import EXECUTE, Runner, local_include
+from tests.templates.runner import EXECUTE, Runner, publish, with_inputs
 from tests.world import World, git
 
 JOBS = [f"release-{step}" for step in ("tag", "build", "push", "bump", "trigger")]
@@ -21,16 +21,27 @@ pytestmark = [pytest.mark.servers, pytest.mark.gitlab_ci_local, pytest.mark.usef
 
 
 @pytest.fixture
+def change() -> tuple[str, str]:
+    """What the published template has in place of what: nothing, unless a test says so."""
+    return "", ""
+
+
+@pytest.fixture(autouse=True)
+def template(world: World, tmp_path: Path, change: tuple[str, str]) -> None:
+    """The template where the example's include says."""
+    publish(world.gitlab, tmp_path, *change)
+
+
+@pytest.fixture
 def runner(world: World, tmp_path: Path) -> Runner:
-    """The app with the template, not committed yet; gitlab-ci-local reads tracked files."""
-    local_include(world.app)
+    """A runner in the app's own checkout, for what needs no job to run."""
     return Runner(world.app, tmp_path / "runner")
 
 
 def released(world: World, tmp_path: Path, tag: str, **inputs: object) -> Runner:
     """The app committed and tagged with these inputs, and the clone that a GitLab runner would make of it."""
-    local_include(world.app, **inputs)
-    git(world.app, "commit", "--quiet", "-m", "feat: release with the template")
+    with_inputs(world.app, **inputs)
+    git(world.app, "commit", "--quiet", "-m", "feat: other inputs")
     world.tag(tag)
     git(world.app, "push", "--quiet", "origin", "HEAD")
     token = world.gitlab.job_token(world.app_project)
@@ -59,9 +70,8 @@ def test_a_merge_request_pipeline_has_none(runner: Runner) -> None:
     assert runner.jobs(done) == []
 
 
-def test_the_prefix_is_in_every_name(world: World, tmp_path: Path) -> None:
-    local_include(world.app, job_prefix="app-")
-    runner = Runner(world.app, tmp_path / "runner")
+def test_the_prefix_is_in_every_name(world: World, runner: Runner) -> None:
+    with_inputs(world.app, job_prefix="app-")
     assert runner.jobs(runner.on_tag("v1.2.3", "--list-json")) == [
         name.replace("release-", "app-") for name in JOBS
     ]
@@ -150,21 +160,20 @@ def test_no_input_is_ever_executed(world: World, tmp_path: Path, job: str) -> No
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("change", [("pipeline-tools build", "echo $[[ inputs.context ]]")])
 def test_a_value_in_a_script_line_would_be(world: World, tmp_path: Path) -> None:
     """The tests above can fail: the same input in a script line is run."""
     marker = tmp_path / "executed"
     runner = released(world, tmp_path, "v1.0.0", repository="registry.invalid/app", context=hostile(marker))
-    template = runner.checkout / "ci_templates" / "release.yml"
-    template.write_text(template.read_text().replace("pipeline-tools build", "echo $[[ inputs.context ]]"))
     runner.on_tag("v1.0.0", "release-build", *EXECUTE, **JOB)
     assert marker.exists()
 
 
 @pytest.mark.parametrize("name", ["repository", "candidate_repository", "licenses", "platform", "job_prefix"])
-def test_a_hostile_word_makes_no_pipeline(world: World, tmp_path: Path, name: str) -> None:
+def test_a_hostile_word_makes_no_pipeline(world: World, runner: Runner, tmp_path: Path, name: str) -> None:
     marker = tmp_path / "executed"
-    local_include(world.app, **{name: hostile(marker)})
-    done = Runner(world.app, tmp_path / "runner").on_tag("v1.2.3", "--list-json")
+    with_inputs(world.app, **{name: hostile(marker)})
+    done = runner.on_tag("v1.2.3", "--list-json")
     assert f"`{name}` input" in done.stderr
     assert not marker.exists()
 

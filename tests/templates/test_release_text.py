@@ -16,7 +16,17 @@ from ruamel.yaml import YAML
 from pipeline_tools import settings
 from pipeline_tools.cli import COMMANDS, cli
 from pipeline_tools.options import CATALOGUE, Setting, of
-from tests.templates.template import BLOCK, FOLDER, as_text, defaults, example_inputs, fill, load, resolved
+from tests.templates.template import (
+    BLOCK,
+    EXAMPLE,
+    FOLDER,
+    as_text,
+    defaults,
+    example_inputs,
+    fill,
+    load,
+    resolved,
+)
 
 SPEC, BODY = load("release.yml")
 FILLED = fill(BODY, {**defaults(SPEC), **example_inputs()})
@@ -135,9 +145,10 @@ def test_no_secret_is_an_input() -> None:
     assert not re.search("token|password|secret", " ".join(SPEC))
 
 
-def test_the_image_is_of_this_version() -> None:
-    project = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]
-    assert SPEC["tools_image"]["default"].endswith(f":{project['version']}")
+def test_image_and_example_are_of_this_version() -> None:
+    version = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]["version"]
+    assert SPEC["tools_image"]["default"].endswith(f":{version}")
+    assert f"    ref: v{version}\n" in EXAMPLE.read_text()
 
 
 def test_every_script_line_is_a_command_there_is() -> None:
