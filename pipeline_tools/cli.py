@@ -22,7 +22,7 @@ COMMANDS = {
     "build": "Build an image of this commit and push it once, as a candidate.",
     "push": "Publish the candidate's digest under the release tag.",
     "bump": "Write the published image into the env repository, in one commit.",
-    "trigger": "Start a pipeline of the env repository that contains the bump.",
+    "trigger": "Start a pipeline of the env repository whose commit is, or contains, the bump.",
     "release": "Tag check, build, push, bump and trigger, in one go.",
 }
 """Every command with its one-line help, so that `--help` and completion load none of them."""

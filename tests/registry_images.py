@@ -62,11 +62,17 @@ def put_image(
     layers: tuple[bytes, ...] = (b"one", b"two"),
 ) -> str:
     """Push an image whose layers hold one file each, its manifest spaced like nobody else's; the digest."""
-    config = {"architecture": "amd64", "os": "linux", "config": {"Labels": labels or {}}}
+    diffs = [_digest(_tar(layer)) for layer in layers]
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Labels": labels or {}},
+        "rootfs": {"type": "layers", "diff_ids": diffs},
+    }
     rows = [
         {
             "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-            **put_blob(registry, repository, _layer(layer)),
+            **put_blob(registry, repository, gzip.compress(_tar(layer), mtime=0)),
         }
         for layer in layers
     ]
@@ -113,10 +119,10 @@ def _digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _layer(content: bytes) -> bytes:
+def _tar(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         entry = tarfile.TarInfo("file")
         entry.size = len(content)
         tar.addfile(entry, io.BytesIO(content))
-    return gzip.compress(buffer.getvalue(), mtime=0)
+    return buffer.getvalue()

@@ -32,8 +32,8 @@ LARGEST = 4 * 1024 * 1024
 """Bytes of a manifest or config that are read: what a registry must accept at least (spec.md, "Pushing Manifests")."""
 
 CHUNK = 1024 * 1024
-UPLOADS = 3
-"""How often the upload of one blob is begun."""
+TRIES = 3
+"""How often the copy of one blob is begun."""
 
 Login = Callable[[str], Credential | None]
 """The credential for a registry's `host[:port]`, None to be anonymous there."""
@@ -42,15 +42,16 @@ Login = Callable[[str], Credential | None]
 class Registries:
     """One `Registry` a host, each with the credential for its own host alone."""
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: Login, session: Callable[[], requests.Session] = http.session) -> None:
         self._login = login
+        self._session = session
         self._known: dict[str, Registry] = {}
 
     def at(self, repository: Repository) -> "Registry":
         """The registry that holds `repository`."""
         host = repository.host
         if host not in self._known:
-            self._known[host] = Registry(host, lambda: self._login(host))
+            self._known[host] = Registry(host, lambda: self._login(host), self._session())
         return self._known[host]
 
     def credential(self, repository: Repository) -> Credential | None:
@@ -171,6 +172,17 @@ class Registry:
         Returns:
             Whether it was mounted, that is, no byte was moved (spec.md, "Mounting a blob from another repository").
         """
+        for attempt in range(1, TRIES):
+            try:
+                return self._copy(repository, blob, source, source_repository)
+            except Unavailable as error:
+                # Harmless to begin again: a mount is idempotent, an upload left open is purged, a blob that did
+                # arrive is looked for first.
+                log.info("%s; beginning again with %s", error.message, blob.digest[:19])
+                time.sleep(random.uniform(0, 2.0**attempt / 4))  # noqa: S311 (jitter, no secret)
+        return self._copy(repository, blob, source, source_repository)
+
+    def _copy(self, repository: str, blob: Blob, source: "Registry", source_repository: str) -> bool:
         location = None
         if source.host == self.host:
             location = self._mount(repository, blob, source_repository)
@@ -179,7 +191,9 @@ class Registry:
         # The registry would not mount: it may have the blob all the same, from a run that was cut off.
         if not self.has(repository, blob):
             log.info("%s: copying %d bytes of %s", repository, blob.size, blob.digest[:19])
-            self._upload(repository, blob, source, source_repository, location)
+            target = location or self._open(f"{repository}/blobs/uploads/", _push(repository)) or ""
+            with source.reading(source_repository, blob) as chunks:
+                self._stream(target, blob, chunks, _push(repository))
         return False
 
     def _mount(self, repository: str, blob: Blob, source_repository: str) -> str | None:
@@ -189,30 +203,14 @@ class Registry:
         return self._open(f"{repository}/blobs/uploads/?{query}", scope)
 
     def _open(self, path: str, scope: str) -> str | None:
-        """POST for an upload. Sent once: it is `copy` that looks first and begins again."""
+        """POST for an upload; None when there is nothing left to send."""
         with self._call("POST", path, scope, "push") as answer:
             if answer.status_code == HTTPStatus.CREATED:
                 return None
             return urljoin(f"{self._url}/v2/", answer.headers.get("Location", ""))
 
-    def _upload(
-        self, repository: str, blob: Blob, source: "Registry", source_repository: str, location: str | None
-    ) -> None:
-        """POST then PUT (spec.md, "POST then PUT"). A stream that broke is begun anew, from an upload of its own."""
-        for attempt in range(1, UPLOADS + 1):
-            try:
-                target = location or self._open(f"{repository}/blobs/uploads/", _push(repository)) or ""
-                with source.reading(source_repository, blob) as chunks:
-                    self._stream(target, blob, chunks, _push(repository))
-            except Unavailable:
-                if attempt == UPLOADS:
-                    raise
-                location = None
-                time.sleep(random.uniform(0, 2.0**attempt / 4))  # noqa: S311 (jitter, no secret)
-            else:
-                return
-
     def _stream(self, location: str, blob: Blob, chunks: Iterator[bytes], scope: str) -> None:
+        """The second half of "POST then PUT" (spec.md)."""
         url = f"{location}{'&' if urlsplit(location).query else '?'}digest={blob.digest}"
         body = _Body(chunks, blob.size)
         with self._call("PUT", url, scope, "push", data=body, media_type="application/octet-stream"):

@@ -1,6 +1,7 @@
 """`build`."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ def ports(run: Session) -> step.Ports:
     """The checkout, the registries and the docker engine."""
     run.required("repository")
     engine = run.options(Engine)
-    written = registry_access.logins(run).written
-    docker = run.closing.enter_context(Docker(engine.docker_host, engine.docker_cert_path, written))
+    logins = partial(registry_access.base_logins, run)
+    docker = run.closing.enter_context(Docker(engine.docker_host, engine.docker_cert_path, logins))
     return step.Ports(run.checkout, registry_access.registries(run), docker)
 
 

@@ -13,6 +13,9 @@ from pipeline_tools.text import references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 
+OURS = ("repository", "candidate_repository")
+"""The options that name a repository of ours."""
+
 
 @dataclass(frozen=True)
 class RegistryAccess:
@@ -49,15 +52,21 @@ def registries(run: Session) -> Registries:
     return Registries(partial(_login, run, given, known.credential))
 
 
+def base_logins(run: Session) -> dict[str, Credential]:
+    """By host, the logins that a build may need for its base images: those written down, and those of our own repositories."""
+    known = registries(run)
+    places = [references.repository(run.params[name]) for name in OURS if run.params.get(name)]
+    ours = {place.host: known.credential(place) for place in places}
+    return logins(run).written() | {host: login for host, login in ours.items() if login}
+
+
 def _login(
     run: Session, given: Credential, known: Callable[[str], Credential | None], host: str
 ) -> Credential | None:
-    if host in {
-        _host(run, name) for name in ("repository", "candidate_repository") if not run.is_from_include(name)
-    }:
+    if host in {_host(run, name) for name in OURS if not run.is_from_include(name)}:
         return given
     found = known(host)
-    if found is None and host in {_host(run, name) for name in ("repository", "candidate_repository")}:
+    if found is None and host in {_host(run, name) for name in OURS}:
         raise Denied(
             f"no credential goes to {host}: only .gitlab-ci.yml names it",
             hint="say that you mean that host with --repository or PT_REPOSITORY, or log in there with docker login",

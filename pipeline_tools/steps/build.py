@@ -170,7 +170,8 @@ def _labels(options: Options, tagged: Tagged) -> tuple[tuple[str, str], ...]:
 
 def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
-    ports.checkout.inside(request.context)
+    if ports.checkout.inside(request.context).is_file():
+        raise PipelineError(f"{request.context} is not a folder", hint="see --context")
     tag = candidate_tag(request, _dockerfile(request, ports))
     digest = None
     if request.reuse:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline_tools.adapters import http
-from pipeline_tools.adapters.registry import UPLOADS, Registries, Registry
+from pipeline_tools.adapters.registry import TRIES, Registries, Registry
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
 from pipeline_tools.text import manifests, references
 from pipeline_tools.text.credentials import Credential
@@ -362,6 +362,15 @@ NO_MOUNT = Answer(202, b"", {"Location": "/v2/nowhere/blobs/uploads/gone"})
 """A registry that does not know mounts: it takes the request for one to open an upload."""
 
 
+@pytest.mark.parametrize(
+    "fault", [Fault("POST", answer=refusal(429)), Fault("POST", reset=True, forward=True)], ids=str
+)
+def test_a_mount_is_asked_for_again(registry: Server, repository: str, fault: Fault) -> None:
+    blob, ours = layer(registry, repository), client(registry)
+    with registry.failing(fault):
+        assert ours.copy(f"{repository}-target", blob, ours, repository)
+
+
 def test_a_blob_that_is_not_mounted_is_streamed(registry: Server, repository: str) -> None:
     blob, ours, target = layer(registry, repository), client(registry), f"{repository}-target"
     # From a repository that does not have it, docker-registry opens an upload instead.
@@ -441,7 +450,7 @@ def test_an_upload_that_always_breaks_is_given_up(
         pytest.raises(Unavailable),
     ):
         client(registry).copy(repository, blob, client(token_registry), repository)
-    assert [exchange.method for exchange in exchanges].count("PUT") == UPLOADS
+    assert [exchange.method for exchange in exchanges].count("PUT") == TRIES
 
 
 def test_a_blob_is_never_whole_in_memory(registry: Server, token_registry: Server, repository: str) -> None:

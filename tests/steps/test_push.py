@@ -1,0 +1,447 @@
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pipeline_tools.adapters import http
+from pipeline_tools.adapters import registry as adapter
+from pipeline_tools.adapters.checkout import Checkout
+from pipeline_tools.adapters.registry import Registries
+from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
+from pipeline_tools.steps import push
+from pipeline_tools.steps.shape import Status
+from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.receipt import Built, Bumped, Pushed, Receipt, Tagged
+from pipeline_tools.text.versions import releases
+from sandbox.proxy import Answer, Fault, refusal
+from tests import registry_images as images
+from tests.conftest import CI_PASSWORD, CI_USER, READER, READER_PASSWORD
+from tests.steps.driving import Listener, application, run
+from tests.world import git
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sandbox.proxy import Exchange
+    from sandbox.registry import Registry as Server
+
+COMMIT, OTHER = "c0ffee" + "0" * 34, "0ddba1" + "0" * 34
+OURS, THEIRS = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+HOST = "registry.example.com"
+RECEIPT = Receipt(
+    tag=Tagged("v1.4.0", "1.4.0", COMMIT), build=Built(f"{HOST}/shop/candidates", f"sha-{COMMIT}-0", OURS)
+)
+OPTIONS = push.Options(repository=f"{HOST}/shop/app")
+NOTHING = push.Facts(published=None, revision=None, commit=COMMIT, others=(), moving={}, unread=())
+
+
+def request(receipt: Receipt = RECEIPT, **changes: Any) -> push.Request:
+    return push.request(dataclasses.replace(OPTIONS, **changes), receipt)
+
+
+def named(version: str) -> Receipt:
+    return dataclasses.replace(RECEIPT, tag=Tagged(f"v{version}", version, COMMIT))
+
+
+def others(*tags: str) -> tuple[Any, ...]:
+    return tuple(releases(tags))
+
+
+# What to publish: pure ---------------------------------------------------------------------------------------
+
+
+def test_the_receipt_names_tag_and_source() -> None:
+    made = request(tag="v9.9.9")
+    assert (str(made.version), made.digest, str(made.source)) == ("1.4.0", OURS, f"{HOST}/shop/candidates")
+
+
+def test_options_name_tag_and_source() -> None:
+    made = request(Receipt(), tag="v1.5.0", source=f"{HOST}/shop/other:x@{THEIRS}")
+    assert (str(made.version), made.digest, str(made.source)) == ("1.5.0", THEIRS, f"{HOST}/shop/other")
+    assert made.commit is None
+
+
+@pytest.mark.parametrize(
+    ("receipt", "changes", "said"),
+    [
+        (Receipt(), {}, "no version tag"),
+        (Receipt(tag=RECEIPT.tag), {}, "the receipt has none"),
+        (RECEIPT, {"repository": None}, "which repository"),
+        (RECEIPT, {"source": f"{HOST}/shop/app:1"}, "has no digest"),
+        (RECEIPT, {"source": f"app@{OURS}"}, "not a repository of a registry"),
+        (Receipt(build=RECEIPT.build), {"tag": "latest"}, "not a SemVer"),
+        (Receipt(build=RECEIPT.build), {"tag": "v1.0.0+1"}, "build metadata"),
+    ],
+)
+def test_what_cannot_be_published(receipt: Receipt, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(PipelineError, match=said):
+        request(receipt, **changes)
+
+
+def test_a_new_version() -> None:
+    plan = push.plan(request(), NOTHING)
+    assert (plan.status, plan.write, plan.digest) == (Status.PLANNED, ("1.4.0",), OURS)
+    assert list(plan.lines()) == [f"+ {HOST}/shop/app:1.4.0 → {OURS} of {HOST}/shop/candidates"]
+
+
+def test_a_digest_that_is_known_after_build() -> None:
+    built = dataclasses.replace(RECEIPT, build=Built(f"{HOST}/shop/app", "t", None))
+    plan = push.plan(request(built), NOTHING)
+    assert list(plan.lines()) == [f"+ {HOST}/shop/app:1.4.0 → digest known after build"]
+    assert plan.foreseen().summary() == f"{HOST}/shop/app:1.4.0 @ known after build"
+    with pytest.raises(PipelineError, match="no digest yet"):
+        push.apply(plan, push.Ports(None, Registries(lambda _: None)))  # type: ignore[arg-type]
+
+
+def test_a_version_that_is_there() -> None:
+    plan = push.plan(request(), dataclasses.replace(NOTHING, published=OURS))
+    assert (plan.status, plan.write, plan.adopted) == (Status.UNCHANGED, (), False)
+
+
+def test_a_version_of_the_same_commit_is_adopted() -> None:
+    facts = dataclasses.replace(NOTHING, published=THEIRS, revision=COMMIT)
+    plan = push.plan(request(), facts)
+    assert (plan.status, plan.digest, plan.adopted) == (Status.UNCHANGED, THEIRS, True)
+    assert f"as {THEIRS}: taken as it is" in next(iter(plan.lines()))
+    assert plan.foreseen().digest == THEIRS
+
+
+def test_moving_tags_go_to_what_was_adopted() -> None:
+    facts = dataclasses.replace(NOTHING, published=THEIRS, revision=COMMIT, moving={"latest": OURS})
+    plan = push.plan(request(moving=("latest",)), facts)
+    assert (plan.write, plan.digest, plan.origin) == (("latest",), THEIRS, plan.target)
+
+
+@pytest.mark.parametrize(
+    ("revision", "commit"), [(OTHER, COMMIT), (None, COMMIT), (OTHER, None), (None, None)]
+)
+def test_a_version_of_another_commit_is_refused(revision: str | None, commit: str | None) -> None:
+    facts = dataclasses.replace(NOTHING, published=THEIRS, revision=revision, commit=commit)
+    with pytest.raises(Refused) as caught:
+        push.plan(request(), facts)
+    assert (
+        f"of revision {revision or 'unknown'}; this release is of {commit or 'unknown'}"
+        in caught.value.message
+    )
+    assert caught.value.exit_code == 3
+
+
+ALL = ("minor", "major", "latest")
+
+
+@pytest.mark.parametrize(
+    ("version", "known", "moved", "kept"),
+    [
+        ("1.4.0", (), ("1.4", "1", "latest"), {}),
+        ("1.4.0", ("v1.3.9", "1.4.0", "2.0.0-rc.1"), ("1.4", "1", "latest"), {}),
+        ("1.4.0", ("1.4.1",), (), dict.fromkeys(("1.4", "1", "latest"), "1.4.1 is newer")),
+        ("1.4.5", ("1.5.0", "v2.0.0"), ("1.4",), {"1": "1.5.0 is newer", "latest": "2.0.0 is newer"}),
+        ("1.4.0-rc.1", (), (), dict.fromkeys(("1.4", "1", "latest"), "1.4.0-rc.1 is a pre-release")),
+        ("0.3.0", (), ("0.3", "latest"), {"0": "major version 0 promises no compatibility"}),
+    ],
+)
+def test_moving_tags_only_go_forward(
+    version: str, known: tuple[str, ...], moved: tuple[str, ...], kept: dict[str, str]
+) -> None:
+    facts = dataclasses.replace(
+        NOTHING, others=others(*known), moving=dict.fromkeys(("1.4", "1", "0.3", "latest"))
+    )
+    plan = push.plan(request(named(version), moving=ALL), facts)
+    assert (plan.moved, plan.kept) == (moved, kept)
+    assert plan.write == (version, *moved)
+    assert [f"  {tag} stays: {reason}" for tag, reason in kept.items()] == list(plan.lines())[
+        1 + len(moved) :
+    ]
+
+
+def test_moving_tags_that_are_there_are_not_written_again() -> None:
+    facts = dataclasses.replace(NOTHING, published=OURS, moving={"1.4": OURS, "latest": THEIRS})
+    plan = push.plan(request(moving=("minor", "latest")), facts)
+    assert (plan.write, plan.moved) == (("latest",), ("1.4", "latest"))
+
+
+def test_the_receipt_forgets_what_an_older_image_led_to() -> None:
+    outcome = push.Outcome(Status.DONE, f"{HOST}/shop/app", "1.4.0", OURS, ("latest",), {})
+    before = dataclasses.replace(RECEIPT, bump=Bumped("platform/env", "main", COMMIT))
+    after = push.record(before, outcome)
+    assert after.push == Pushed(f"{HOST}/shop/app", "1.4.0", OURS, ("latest",))
+    assert after.bump is None
+    assert push.record(after, outcome) is after
+
+
+# What is done: real registries -------------------------------------------------------------------------------
+
+
+class World:
+    """A checkout with a tag, a candidate, and where it will be published."""
+
+    def __init__(self, app: Path, server: Server, candidates: str, target: str) -> None:
+        self.app, self.server, self.candidates, self.target = app, server, candidates, target
+        self.commit = git(app, "rev-parse", "HEAD")
+        self.digest = images.put_image(server, candidates, "sha-x", {images.REVISION: self.commit})
+        self.login = Credential(CI_USER, Secret(CI_PASSWORD))
+        self.host = server.host
+
+    def receipt(self, version: str = "1.4.0") -> Receipt:
+        return Receipt(
+            tag=Tagged(f"v{version}", version, self.commit),
+            build=Built(f"{self.server.host}/{self.candidates}", "sha-x", self.digest),
+        )
+
+    def run(
+        self,
+        version: str = "1.4.0",
+        *,
+        dry_run: bool = False,
+        listener: Listener | None = None,
+        **changes: Any,
+    ) -> push.Outcome:
+        options = push.Options(repository=f"{self.host}/{self.target}")
+        asked = push.request(dataclasses.replace(options, **changes), self.receipt(version))
+        ports = push.Ports(
+            Checkout(self.app), Registries(lambda _: self.login, partial(http.session, backoff=0.01))
+        )
+        outcome = run(push.STEP, asked, ports, dry_run=dry_run, listener=listener)
+        assert isinstance(outcome, push.Outcome)
+        return outcome
+
+    @property
+    def contents(self) -> dict[str, str]:
+        return images.contents(self.server, self.target)
+
+    def put(self, tag: str, revision: str) -> str:
+        """Somebody else's image in the target."""
+        return images.put_image(self.server, self.target, tag, {images.REVISION: revision, "other": tag})
+
+
+@pytest.fixture(params=["registry", "token_registry"])
+def either(request: pytest.FixtureRequest, registry: Server, token_registry: Server) -> Server:
+    return {"registry": registry, "token_registry": token_registry}[request.param]
+
+
+@pytest.fixture
+def same(tmp_path: Path, registry: Server, repository: str) -> World:
+    """Candidates and releases in one repository."""
+    return World(application(tmp_path / "app"), registry, repository, repository)
+
+
+@pytest.fixture
+def across(tmp_path: Path, either: Server, repository: str) -> World:
+    """Candidates in a repository of their own."""
+    return World(application(tmp_path / "app"), either, f"{repository}/candidates", repository)
+
+
+def shown(exchanges: list[Exchange]) -> list[str]:
+    """Method and what it was about, those that a challenge answered left out."""
+    return [f"{e.method} {e.path.split('/')[-2]}" for e in exchanges if e.status != 401]
+
+
+def test_in_one_repository_it_takes_a_get_and_a_put(same: World) -> None:
+    before = images.raw_manifest(same.server, same.target, "sha-x")
+    with same.server.recording() as exchanges:
+        outcome = same.run()
+    assert [e.method for e in exchanges] == ["HEAD", "GET", "PUT", "HEAD"]
+    assert sum(e.sent for e in exchanges) == len(before)
+    assert images.raw_manifest(same.server, same.target, "1.4.0") == before
+    assert (outcome.status, outcome.digest) == (Status.DONE, same.digest)
+
+
+def test_across_repositories_blobs_are_mounted(across: World) -> None:
+    with across.server.recording() as exchanges:
+        outcome = across.run()
+    assert shown(exchanges) == [
+        "HEAD manifests",
+        "GET manifests",
+        *["POST uploads"] * 3,
+        "PUT manifests",
+        "HEAD manifests",
+    ]
+    raw = images.raw_manifest(across.server, across.target, "1.4.0")
+    assert sum(e.sent for e in exchanges if e.status != 401) == len(raw)
+    assert raw == images.raw_manifest(across.server, across.candidates, "sha-x")
+    assert across.contents == {"1.4.0": outcome.digest}
+
+
+def test_an_index_goes_with_its_children(across: World) -> None:
+    children = [
+        images.put_image(across.server, across.candidates, "@", {images.REVISION: across.commit, "x": str(n)})
+        for n in range(2)
+    ]
+    across.digest = images.put_index(across.server, across.candidates, "sha-x", children)
+    across.run()
+    assert across.contents == {"1.4.0": across.digest}
+    for digest in (across.digest, *children):
+        found = images.raw_manifest(across.server, across.target, digest)
+        assert found == images.raw_manifest(across.server, across.candidates, digest)
+
+
+def test_from_one_registry_to_another(
+    tmp_path: Path, registry: Server, token_registry: Server, repository: str
+) -> None:
+    world = World(application(tmp_path / "app"), registry, repository, repository)
+    world.host = token_registry.host
+    world.run()
+    assert images.contents(token_registry, repository) == {"1.4.0": world.digest}
+
+
+def test_again_is_unchanged(across: World) -> None:
+    first = across.run(moving=ALL)
+    before = across.contents
+    with across.server.recording() as exchanges:
+        again = across.run(moving=ALL)
+    assert again == dataclasses.replace(first, status=Status.UNCHANGED)
+    assert {e.method for e in exchanges} <= {"HEAD", "GET"}
+    assert across.contents == before
+
+
+@pytest.mark.parametrize("moving", [(), ALL])
+def test_a_dry_run_writes_nothing(across: World, moving: tuple[str, ...]) -> None:
+    with across.server.recording() as exchanges:
+        outcome = across.run(dry_run=True, moving=moving)
+    assert (outcome.status, outcome.digest) == (Status.PLANNED, across.digest)
+    assert {e.method for e in exchanges} <= {"HEAD", "GET"}
+    assert across.contents == {}
+
+
+def test_a_dry_run_without_the_right_to_read(same: World) -> None:
+    same.login = Credential(CI_USER, Secret("not-the-password"))
+    listener = Listener()
+    outcome = same.run(dry_run=True, moving=ALL, listener=listener)
+    assert outcome.status is Status.PLANNED
+    assert all(isinstance(error, Denied) for error in listener.plans[0].unread)
+    with pytest.raises(Denied):
+        same.run()
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_killed_anywhere_and_run_again_it_ends_the_same(across: World, at: int) -> None:
+    """The connection breaks for good before request number `at` of those that write."""
+
+    class Killed(BaseException):
+        pass
+
+    writes = 0
+    send = adapter.Registry._send
+
+    def dying(self: Any, method: str, *args: Any) -> Any:
+        nonlocal writes
+        writes += method in {"POST", "PUT"}
+        if writes > at:
+            raise Killed
+        return send(self, method, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter.Registry, "_send", dying)
+        try:
+            across.run(moving=ALL)
+        except Killed:
+            """As planned."""
+    for digest in across.contents.values():
+        assert digest == across.digest
+    across.run(moving=ALL)
+    assert across.contents == dict.fromkeys(("1.4.0", "1.4", "1", "latest"), across.digest)
+
+
+def test_moving_tags_follow_the_newest_of_git_and_registry(same: World) -> None:
+    newer = same.put("2.0.0", OTHER)
+    same.put("latest", OTHER)
+    git(same.app, "tag", "v1.5.0")
+    outcome = same.run(moving=ALL)
+    assert outcome.moved == ("1.4",)
+    assert outcome.kept == {"1": "1.5.0 is newer", "latest": "2.0.0 is newer"}
+    contents = same.contents
+    assert contents["1.4"] == contents["1.4.0"] == same.digest
+    assert "1" not in contents
+    assert newer == contents["2.0.0"]
+    assert contents["latest"] != same.digest
+
+
+def test_a_pre_release_moves_nothing(same: World) -> None:
+    before = same.put("latest", OTHER)
+    outcome = same.run("1.4.0-rc.1", moving=ALL)
+    assert outcome.moved == ()
+    assert same.contents == {"1.4.0-rc.1": same.digest, "sha-x": same.digest, "latest": before}
+
+
+def test_a_version_of_the_same_commit_is_taken_for_ours(across: World) -> None:
+    built_before = across.put("1.4.0", across.commit)
+    outcome = across.run(moving=("latest",))
+    assert outcome.digest == built_before != across.digest
+    assert across.contents == {"1.4.0": built_before, "latest": built_before}
+
+
+def test_a_version_of_another_commit_stays(across: World) -> None:
+    other = across.put("1.4.0", OTHER)
+    with pytest.raises(Refused, match=OTHER) as caught:
+        across.run(moving=ALL)
+    assert across.commit in caught.value.message
+    assert across.contents == {"1.4.0": other}
+
+
+def test_without_a_receipt_the_checkouts_tag_tells_the_commit(same: World) -> None:
+    built_before = same.put("1.4.0", same.commit)
+    asked = push.request(
+        push.Options(
+            repository=f"{same.host}/{same.target}",
+            source=f"{same.host}/{same.candidates}@{same.digest}",
+            tag="v1.4.0",
+        ),
+        Receipt(),
+    )
+    ports = push.Ports(Checkout(same.app), Registries(lambda _: same.login))
+    assert run(push.STEP, asked, ports).digest == built_before
+
+
+def test_immutable_tags(tmp_path: Path, registry: Server, repository: str) -> None:
+    world = World(application(tmp_path / "app"), registry, repository, f"immutable/{repository}")
+    assert world.run().status is Status.DONE
+    assert world.run().status is Status.UNCHANGED
+    world.put("latest", OTHER)
+    with pytest.raises(Refused, match="immutability") as caught:
+        world.run(moving=("latest",))
+    assert "without immutable tags" in caught.value.hint
+
+
+def test_somebody_else_publishes_at_the_same_time(across: World) -> None:
+    """Their manifest arrives just after ours: found by the proof, planned again, and taken for ours."""
+    built_before = across.put("theirs", across.commit)
+    gone = Answer(200, b"", {"Docker-Content-Digest": built_before})
+    first = Fault("HEAD", "manifests/1", answer=refusal(404))
+    with across.server.failing(first, Fault("HEAD", "manifests/1", answer=gone, times=2)):
+        outcome = across.run()
+    assert outcome.digest == built_before
+
+
+def test_a_candidate_that_was_cleaned_up(across: World) -> None:
+    across.digest = THEIRS
+    with pytest.raises(PipelineError, match="MANIFEST_UNKNOWN") as caught:
+        across.run()
+    assert "cleaned up" in caught.value.hint
+    assert across.contents == {}
+
+
+def test_who_may_only_read(tmp_path: Path, token_registry: Server, repository: str) -> None:
+    world = World(application(tmp_path / "app"), token_registry, repository, repository)
+    world.login = Credential(READER, Secret(READER_PASSWORD))
+    assert world.run(dry_run=True).status is Status.PLANNED
+    with pytest.raises(Denied, match="push") as caught:
+        world.run()
+    assert "right to push" in caught.value.hint
+    assert world.contents == {"sha-x": world.digest}
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET", "POST", "PUT"])
+def test_what_does_not_pass_can_be_retried(
+    tmp_path: Path, registry: Server, repository: str, method: str
+) -> None:
+    world = World(application(tmp_path / "app"), registry, f"{repository}/candidates", repository)
+    always = Fault(method, answer=refusal(429, retry_after="0"), times=None)
+    with registry.failing(always), pytest.raises(Unavailable):
+        world.run()
+    assert world.contents == {}
+    world.run()
+    assert world.contents == {"1.4.0": world.digest}

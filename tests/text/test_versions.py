@@ -1,0 +1,103 @@
+"""Release tags and what follows them."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from semver import Version
+
+from pipeline_tools.errors import Refused
+from pipeline_tools.text import references, versions
+from pipeline_tools.text.versions import following, moving_tags, parse
+
+numbers = st.integers(0, 99)
+released = st.builds(Version, numbers, numbers, numbers)
+
+
+@given(st.text(max_size=40))
+def test_whatever_is_accepted_is_an_oci_tag(text: str) -> None:
+    try:
+        version = parse(text)
+    except Refused:
+        return
+    assert references.TAG.fullmatch(str(version))
+
+
+@pytest.mark.parametrize("tag", ["v1.0.0", "1.0.0", "v1.0.0-rc.1", "0.0.0", "v10.20.30-alpha-x.7"])
+def test_accepted(tag: str) -> None:
+    assert str(parse(tag)) == tag.removeprefix("v")
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "v1", "1.0", "vv1.0.0", "01.0.0", "1.0.0-", "1.0.0-01", "1.0.0 ", "V1.0.0", "1.0.0\n"]
+)
+def test_refused(tag: str) -> None:
+    with pytest.raises(Refused):
+        parse(tag)
+
+
+def test_pattern() -> None:
+    with pytest.raises(Refused, match="pattern"):
+        parse("v1.0.0-rc.1", r"v\d+\.\d+\.\d+")
+
+
+@given(st.lists(released, min_size=1), st.sampled_from(["major", "minor", "patch"]))
+def test_the_next_version_is_higher_than_all(known: list[Version], change: str) -> None:
+    assert following(known, change) > max(known)
+
+
+@given(st.lists(released, min_size=1), st.sampled_from(["major", "minor", "patch"]))
+def test_pre_releases_count_on_and_stay_below(known: list[Version], change: str) -> None:
+    target = following(known, change)
+    first = following(known, change, "rc")
+    second = following([*known, first], change, "rc")
+    assert max(known) < first < second < target
+
+
+@pytest.mark.parametrize(
+    ("current", "change", "expected"),
+    [
+        ("0.3.1", "major", "0.4.0"),
+        ("0.3.1", "minor", "0.4.0"),
+        ("0.3.1", "patch", "0.3.2"),
+        ("1.2.3", "major", "2.0.0"),
+    ],
+)
+def test_breaking_before_1_raises_the_minor(current: str, change: str, expected: str) -> None:
+    assert str(following([Version.parse(current)], change)) == expected
+
+
+def test_first() -> None:
+    assert str(following([], "major")) == "0.1.0"
+
+
+@pytest.mark.parametrize("pre", ["", "1", "r c", "$(id)", "rc.1"])
+def test_a_kind_that_is_none(pre: str) -> None:
+    with pytest.raises(Refused, match="kind"):
+        following([], "patch", pre)
+
+
+@given(released, st.lists(released))
+def test_moving_tags_only_go_forward(version: Version, others: list[Version]) -> None:
+    moves = moving_tags(["minor", "major", "latest"], version, others)
+    for tag, reason in moves.items():
+        series = [o for o in others if tag == "latest" or f"{o}.".startswith(f"{tag}.")]
+        if not reason:
+            assert all(version >= other for other in series)
+        elif tag != "0":
+            assert any(other > version for other in series)
+    assert moves.get("0", "never")
+
+
+def test_a_pre_release_moves_nothing() -> None:
+    assert all(moving_tags(["minor", "major", "latest"], Version.parse("1.0.0-rc.1"), []).values())
+
+
+def test_pre_releases_of_others_do_not_hold_a_tag() -> None:
+    assert moving_tags(["latest"], Version.parse("1.0.0"), [Version.parse("2.0.0-rc.1")]) == {"latest": ""}
+
+
+def test_printable_is_short_and_ascii() -> None:
+    shown = versions.printable("é\x1b[31m" + "x" * 300)
+    assert re.fullmatch(r"[ -~…]{1,70}", shown)
