@@ -13,7 +13,7 @@ FAST := not servers and not docker and not registry and not kustomize and not gi
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint bench pins wheel parts clean
+.PHONY: help demo test test-fast lint docs bench pins wheel parts clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
@@ -33,6 +33,7 @@ lint: $(VENV)/.project ## style, types, layers, shell, Dockerfiles, our own pipe
 	$(STAGE) "lint: ruff format" $(BIN)/ruff format --quiet --check .
 	$(STAGE) "lint: types" $(BIN)/mypy
 	$(STAGE) "lint: shell" $(BIN)/shellcheck .ci/run .ci/stage
+	$(STAGE) "lint: templates" $(BIN)/yamllint --strict -d '{extends: relaxed, rules: {line-length: {max: 120}}}' ci_templates examples
 	$(STAGE) "lint: .gitlab-ci.yml" $(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 ifneq ($(wildcard images/*/Dockerfile),)
 	$(STAGE) "lint: Dockerfiles" $(BIN)/hadolint $(wildcard images/*/Dockerfile)
@@ -40,6 +41,9 @@ endif
 ifneq ($(shell grep -ls tool.importlinter pyproject.toml),)
 	$(STAGE) "lint: layers" $(BIN)/lint-imports
 endif
+
+docs: $(VENV)/.project ## write what the docs have from the code
+	@$(BIN)/python -m docs.generate
 
 bench: $(VENV)/.project node_modules parts ## measure
 	@$(BIN)/python -m benchmarks

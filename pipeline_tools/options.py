@@ -4,6 +4,7 @@ A command takes the options that its steps' `Options` classes have as fields (`o
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+_RUBY_HASH = re.compile(r"(?<!\\)((?:\\\\)*)\\#")
+"""GitLab writes an array input into a text as Ruby's `to_s` does: like JSON, but with `#{`, `#$` and `#@` escaped."""
+
+
 class Setting(click.Option):
     """An option with its variable. A repeatable one takes a JSON array or one value a line from it."""
 
@@ -28,7 +33,7 @@ class Setting(click.Option):
         if not text.lstrip().startswith("["):
             return tuple(line for line in text.splitlines() if line.strip())
         try:
-            return tuple(str(item) for item in json.loads(text))
+            return tuple(str(item) for item in json.loads(_RUBY_HASH.sub(r"\1#", text)))
         except ValueError:
             raise click.BadParameter("not a JSON array", ctx=ctx, param=self) from None
 
@@ -77,6 +82,14 @@ def _verbose(ctx: click.Context, _param: click.Parameter, value: bool) -> bool:
     return value
 
 
+def _regex(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise click.BadParameter(f"not a regular expression: {error}") from None
+    return value
+
+
 _ONE, _MANY = {"metavar": "TEXT"}, {"multiple": True}
 
 CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
@@ -101,7 +114,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                         show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
     # tag
     "tag_pattern": _setting("--tag-pattern", "PT_TAG_PATTERN", "Regular expression that a release tag must match.",
-                            default=DEFAULT_PATTERN, metavar="REGEX"),
+                            default=DEFAULT_PATTERN, metavar="REGEX", callback=_regex),
     "branch": _setting("--branch", "PT_BRANCH", "Line that may be released from. Repeatable. Default: the default "
                        "branch, and the protected ones as far as the token sees them.", **_MANY, metavar="BRANCH"),
     "pre": _setting("--pre", "PT_PRE", "Choose a pre-release of this kind (rc, beta).", metavar="KIND"),

@@ -74,9 +74,12 @@ class IncludeInputs(MutableMapping[str, Any]):
             ) from None
         found: dict[str, Any] = {}
         for include in _includes(documents):
-            found.update(include.get("inputs") or {})
+            inputs = include.get("inputs")
+            found.update(inputs if isinstance(inputs, dict) else {})
         return {
-            name: _plain(value) for name, value in found.items() if name in INPUTS and not _unknown(value)
+            name: _plain(value)
+            for name, value in found.items()
+            if name in INPUTS and value is not None and not _unknown(value)
         }
 
     def __getitem__(self, key: str) -> Any:

@@ -49,6 +49,17 @@ def test_what_is_not_ours_says_nothing(tmp_path: Path, text: str) -> None:
     assert inputs(tmp_path, text) == {}
 
 
+def test_an_input_without_a_value_is_none(tmp_path: Path) -> None:
+    """GitLab takes the default for it (lib/ci/inputs/base_input.rb, `actual_value`)."""
+    include = "include:\n- local: ci_templates/release.yml\n  inputs: {licenses: , wait: true}\n"
+    assert inputs(tmp_path, include) == {"wait": True}
+
+
+@pytest.mark.parametrize("text", ["[a]", "text", ""])
+def test_inputs_that_are_no_mapping_say_nothing(tmp_path: Path, text: str) -> None:
+    assert inputs(tmp_path, f"include:\n- local: ci_templates/release.yml\n  inputs: {text}\n") == {}
+
+
 def test_no_file(tmp_path: Path) -> None:
     assert dict(IncludeInputs(tmp_path, frozenset())) == {}
 

@@ -1,0 +1,1 @@
+"""The documentation. `docs.generate` writes what follows from the code."""

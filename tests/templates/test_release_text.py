@@ -1,0 +1,173 @@
+"""What `ci_templates/release.yml` says: valid, typed as the command line, and harmless to its user's pipeline."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from pipeline_tools import settings
+from pipeline_tools.cli import COMMANDS, cli
+from pipeline_tools.options import CATALOGUE, Setting, of
+from tests.templates.template import (
+    BLOCK,
+    EXAMPLE,
+    FOLDER,
+    as_text,
+    defaults,
+    example_inputs,
+    fill,
+    load,
+    resolved,
+)
+
+SPEC, BODY = load("release.yml")
+FILLED = fill(BODY, {**defaults(SPEC), **example_inputs()})
+JOBS = ("tag", "build", "push", "bump", "trigger")
+JOBS_ONLY = {"stage", "job_prefix", "tools_image", "build_services"}
+"""The inputs that shape jobs; all others are options."""
+
+
+def option(name: str) -> click.Option:
+    function = CATALOGUE[name](lambda: None)
+    (param,) = function.__click_params__
+    assert isinstance(param, click.Option)
+    return param
+
+
+def default(name: str) -> Any:
+    """What the command line takes without option and variable, as YAML says it."""
+    param = option(name)
+    command = click.Command("probe", params=[param])
+    with click.Context(command) as context:
+        command.parse_args(context, [])
+    value = context.params[name]
+    return list(value) if isinstance(value, tuple) else "" if value is None else value
+
+
+def kind(name: str) -> str:
+    param = option(name)
+    if param.multiple:
+        return "array"
+    if param.is_flag:
+        return "boolean"
+    return "number" if isinstance(param.type, click.FloatRange) else "string"
+
+
+def schema_says(tmp_path: Path, document: object) -> str:
+    """GitLab's own CI schema on a document; empty when it is valid."""
+    path = tmp_path / "ci.yml"
+    with path.open("w") as file:
+        YAML().dump(document, file)
+    argv = ["--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", *argv], capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_header_and_body_are_valid(tmp_path: Path) -> None:
+    assert schema_says(tmp_path, {"spec": {"inputs": SPEC}}) == ""
+    assert schema_says(tmp_path, FILLED) == ""
+    assert schema_says(tmp_path, resolved(FILLED)) == ""
+
+
+def test_the_schema_would_notice(tmp_path: Path) -> None:
+    base = FILLED[".release-base"] | {"interruptible": "never"}
+    assert "interruptible" in schema_says(tmp_path, resolved(FILLED | {".release-base": base}))
+
+
+def test_the_inputs_are_those_that_settings_reads() -> None:
+    assert set(SPEC) - JOBS_ONLY == settings.INPUTS
+    assert not JOBS_ONLY & set(CATALOGUE)
+
+
+@pytest.mark.parametrize("name", sorted(settings.INPUTS))
+def test_an_input_is_its_option(name: str) -> None:
+    entry = SPEC[name]
+    assert entry.get("type", "string") == kind(name)
+    assert entry["description"].endswith(".")
+    required = name in {"repository", "env_project", "overlay", "image"}
+    assert ("default" not in entry) == required
+    if not required:
+        assert entry["default"] == default(name)
+
+
+@pytest.mark.parametrize("name", sorted(settings.INPUTS))
+def test_an_input_reaches_its_option_by_its_variable(name: str) -> None:
+    variable = BODY[".$[[ inputs.job_prefix ]]base"]["variables"][option(name).envvar]
+    text = variable["value"] if isinstance(variable, dict) else variable
+    assert BLOCK.findall(text) == [name]
+
+
+def test_every_variable_is_text() -> None:
+    """GitLab refuses a boolean or an array (lib/gitlab/ci/config/entry/variable.rb)."""
+    for job in FILLED.values():
+        for name, value in job.get("variables", {}).items():
+            text = value["value"] if isinstance(value, dict) else value
+            assert isinstance(text, str), name
+
+
+@pytest.mark.parametrize("name", [name for name, entry in SPEC.items() if "regex" in entry])
+def test_a_regex_takes_the_default_and_the_example(name: str) -> None:
+    for values in (defaults(SPEC), example_inputs()):
+        if name in values:
+            assert re.search(SPEC[name]["regex"], values[name])
+    assert not re.search(SPEC[name]["regex"], "a b;$(id)")
+
+
+def test_nothing_is_global() -> None:
+    reserved = {"workflow", "stages", "default", "variables", "image", "services", "cache", "include"}
+    assert not reserved & set(BODY)
+    assert all("$[[ inputs.job_prefix ]]" in job for job in BODY)
+
+
+def test_no_value_stands_in_a_script() -> None:
+    lines = [line for job in BODY.values() for line in job.get("script", [])]
+    assert lines == [f"pipeline-tools {words}" for words in ("tag check", *JOBS[1:])]
+    assert not {"before_script", "after_script"} & {key for job in BODY.values() for key in job}
+
+
+def test_the_jobs_are_a_chain() -> None:
+    needs = {name: job.get("needs") for name, job in FILLED.items() if not name.startswith(".")}
+    chain = {f"release-{after}": [f"release-{before}"] for before, after in pairwise(JOBS)}
+    assert needs == {"release-tag": None, **chain}
+
+
+def test_no_secret_is_an_input() -> None:
+    assert not re.search("token|password|secret", " ".join(SPEC))
+
+
+def test_image_and_example_are_of_this_version() -> None:
+    version = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text())["project"]["version"]
+    assert SPEC["tools_image"]["default"].endswith(f":{version}")
+    assert f"    ref: v{version}\n" in EXAMPLE.read_text()
+
+
+def test_every_script_line_is_a_command_there_is() -> None:
+    for job in JOBS:
+        assert job in COMMANDS
+        assert CliRunner().invoke(cli, [job, "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "items",
+    [["a", "b c"], ['say "hi"', "back\\slash"], ["KEY=#{id}", "#$HOME", "#@x", "#plain", "\\#{x}"], []],
+)
+def test_an_array_arrives_as_it_was_given(monkeypatch: pytest.MonkeyPatch, items: list[str]) -> None:
+    @click.command()
+    @of(also=("overlay",))
+    def probe(**params: Any) -> None:
+        click.echo("\0".join(params["overlay"]), nl=False)
+
+    monkeypatch.setenv("PT_OVERLAY", f" {as_text(items)}")
+    result = CliRunner().invoke(probe)
+    assert result.output.split("\0") == (items or [""])
+    assert isinstance(option("overlay"), Setting)
