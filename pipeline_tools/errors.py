@@ -4,16 +4,18 @@
 class PipelineError(Exception):
     """An expected failure: one line that says what is wrong, and a hint that says how to mend it.
 
-    `exit_code` is what the process ends with, `code` the word for it in the JSON envelope.
+    `exit_code` is what the process ends with, `code` the word for it in the JSON envelope. `done` is the outcome
+    of what a step did before it failed, such as the pipeline that it started and that ended badly.
     """
 
     exit_code = 1
     code = "failed"
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", done: object = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.done = done
 
 
 class Refused(PipelineError):  # noqa: N818 (read as a sentence: raise Refused(...))

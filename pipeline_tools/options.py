@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.versions import DEFAULT_PATTERN
@@ -25,6 +26,14 @@ _RUBY_HASH = re.compile(r"(?<!\\)((?:\\\\)*)\\#")
 
 class Setting(click.Option):
     """An option with its variable. A repeatable one takes a JSON array or one value a line from it."""
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        value, source = super().consume_value(ctx, opts)
+        if self.multiple and source is ParameterSource.DEFAULT_MAP and not isinstance(value, tuple):
+            raise click.UsageError(
+                f"input {self.name} of the include in .gitlab-ci.yml must be a list", ctx=ctx
+            )
+        return value, source
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         text = self.resolve_envvar_value(ctx)

@@ -106,3 +106,15 @@ def test_option_before_variable_before_include_and_none_in_ci(
     assert "from-variable" in pattern(PT_TAG_PATTERN="from-variable")
     assert "from-include" in pattern()
     assert "from-include" not in pattern(GITLAB_CI="true")
+
+
+def test_a_text_where_a_list_belongs_names_file_and_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".gitlab-ci.yml").write_text(
+        "include:\n- local: ci_templates/release.yml\n  inputs:\n    overlay: overlays/dev\n"
+    )
+    result = CliRunner().invoke(cli, ["bump"])
+    assert result.exit_code == 2
+    assert "input overlay of the include in .gitlab-ci.yml must be a list" in result.stderr

@@ -55,6 +55,10 @@ class Checkout:
         rows = [line.split("\0") for line in lines.splitlines()]
         return {name: peeled or target for name, target, peeled in rows}
 
+    def tags_at(self, commit: str) -> list[str]:
+        """The names of the tags on a commit."""
+        return [name for name, target in self.tags.items() if target == commit]
+
     def branch(self, name: str) -> str | None:
         """The tip of a branch as last fetched from origin, else of the local one."""
         for ref in (f"refs/remotes/origin/{name}", f"refs/heads/{name}"):

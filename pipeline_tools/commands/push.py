@@ -1,5 +1,6 @@
 """`push`."""
 
+from functools import partial
 from typing import Any
 
 import click
@@ -12,9 +13,16 @@ from pipeline_tools.steps import push as step
 
 
 def ports(run: Session) -> step.Ports:
-    """The checkout, for its tags, and the registries."""
+    """The checkout, the registries, and the tags of the origin."""
     run.required("repository")
-    return step.Ports(run.checkout, registry_access.registries(run))
+    return step.Ports(run.checkout, registry_access.registries(run), partial(_git_tags, run))
+
+
+def _git_tags(run: Session) -> list[str]:
+    """All tags of the origin, or of a checkout that has none."""
+    if run.origin is None:
+        return list(run.checkout.tags)
+    return [ref.removeprefix("refs/tags/") for ref in run.origin.refs("refs/tags/*")]
 
 
 @click.command()

@@ -123,19 +123,19 @@ class Session:
         Raises:
             PipelineError: neither is there.
         """
+        if self.source.gitlab_url:
+            return self.source.gitlab_url.rstrip("/")
         origin = references.origin(self._origin[0])
-        found = self.source.gitlab_url or (
-            origin if origin.startswith("http") else origin and f"https://{origin}"
-        )
-        if not found:
+        if not origin:
             raise PipelineError("which GitLab? the checkout has no origin remote", hint="give --gitlab-url")
-        return found.rstrip("/")
+        return origin if origin.startswith("http") else f"https://{origin.partition(':')[0]}"
 
     @cached_property
     def project(self) -> str | None:
         """This project's path: as named, or the origin remote's."""
-        path = references.project_path(self._origin[0])
-        return self.source.project or (path if references.origin(self._origin[0]) else None)
+        if self.source.project:
+            return self.source.project
+        return references.project_path(self._origin[0]) if references.origin(self._origin[0]) else None
 
     @cached_property
     def origin(self) -> Remote | None:
@@ -174,9 +174,9 @@ class Session:
     def run(self, stage: Stage) -> Receipt:
         """One step on the receipt of the jobs before."""
         before = self._read_receipt()
-        after = shape.advance(stage, before, self.console, dry_run=self.is_dry_run, patience=self.patience)
-        self._write(after)
-        return after
+        return shape.advance(
+            stage, before, self.console, self._write, dry_run=self.is_dry_run, patience=self.patience
+        )
 
     def run_flow(self, stages: Iterable[Stage]) -> Receipt:
         """All steps of a release."""
@@ -196,9 +196,8 @@ class Session:
         return Receipt(tag=here)
 
     def _tagged(self) -> Tagged | None:
-        tags = self.checkout.tags
-        commit = self.source.commit or tags.get(self.source.tag or "") or self.checkout.head
-        names = [self.source.tag] if self.source.tag else [name for name, at in tags.items() if at == commit]
+        commit = self.source.commit or self.checkout.tags.get(self.source.tag or "") or self.checkout.head
+        names = [self.source.tag] if self.source.tag else self.checkout.tags_at(commit)
         known = versions.releases(names, self.source.tag_pattern)
         return Tagged(known[max(known)], str(max(known)), commit) if known else None
 

@@ -23,6 +23,5 @@ def run(
     """
     receipt = Receipt()
     for stage in stages:
-        receipt = advance(stage, receipt, voice, dry_run=dry_run, patience=patience)
-        save(receipt)
+        receipt = advance(stage, receipt, voice, save, dry_run=dry_run, patience=patience)
     return receipt

@@ -415,7 +415,11 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     said = ports.remote.push(commit, plan.branch, plan.request.push_options)
     if said:
         _rejected(plan, commit, said, ports.remote.tip(plan.branch))
-    return replace(plan.foreseen(), status=Status.DONE, commit=commit)
+    changes = tuple(
+        replace(change, status=Status.DONE) if change.status is Status.PLANNED else change
+        for change in plan.changes
+    )
+    return replace(plan.foreseen(), status=Status.DONE, commit=commit, changes=changes)
 
 
 def _rejected(plan: Plan, commit: str, said: str, tip: str | None) -> None:

@@ -14,6 +14,8 @@ from pipeline_tools.text.receipt import Pushed, Receipt
 from pipeline_tools.text.references import Repository
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from pipeline_tools.adapters.checkout import Checkout
     from pipeline_tools.adapters.registry import Registries, Registry
     from pipeline_tools.text.manifests import Manifest
@@ -50,10 +52,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Ports:
-    """The checkout, for its tags, and the registries."""
+    """The registries; the checkout, for the commit of a tag; and all git tags, which a job's checkout lacks."""
 
     checkout: "Checkout"
     registries: "Registries"
+    git_tags: "Callable[[], Iterable[str]]"
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def _others(request: Request, ports: Ports, read: Reading) -> tuple[Version, ...
     """All versions known: a tag that git has and the registry not yet is about to be published."""
     registry = ports.registries.at(request.repository)
     published = versions.releases(read([], registry.tags, request.repository.name))
-    return tuple({*published, *versions.releases(ports.checkout.tags, request.pattern)})
+    tagged = versions.releases(read((), ports.git_tags), request.pattern)
+    return tuple({*published, *tagged})
 
 
 def plan(request: Request, facts: Facts) -> Plan:

@@ -33,6 +33,7 @@ class Status(StrEnum):
     SUPERSEDED = "superseded"
     PLANNED = "planned"
     PENDING = "pending"
+    FAILED = "failed"
 
 
 class Outcome(Protocol):
@@ -208,13 +209,44 @@ def _once(
     if dry_run or plan.status is not Status.PLANNED:
         outcome = cast("OutcomeT", plan.foreseen())  # a step's plan foresees the step's own outcome
     else:
-        outcome = step.apply(plan, ports)
+        outcome = _applied(step, plan, ports, voice)
     voice.outcome(step.name, outcome)
     return outcome
 
 
-def advance(stage: Stage, receipt: Receipt, voice: Voice, *, dry_run: bool, patience: Patience) -> Receipt:
-    """Run one stage on what the receipt says so far; the receipt with what it did (or, in a dry run, would do)."""
+def _applied(
+    step: Step[RequestT, PortsT, FactsT, PlanT, OutcomeT], plan: PlanT, ports: PortsT, voice: Voice
+) -> OutcomeT:
+    """Apply; of a failure show what was done before it."""
+    try:
+        return step.apply(plan, ports)
+    except PipelineError as error:
+        if error.done is not None:
+            voice.outcome(step.name, cast("Outcome", error.done))
+        raise
+
+
+def advance(
+    stage: Stage,
+    receipt: Receipt,
+    voice: Voice,
+    save: Callable[[Receipt], None],
+    *,
+    dry_run: bool,
+    patience: Patience,
+) -> Receipt:
+    """Run one stage on what the receipt says so far, and `save` what it did, even where it failed after that.
+
+    Returns:
+        The receipt with what the stage did (or, in a dry run, would do).
+    """
     request, ports = stage.request(receipt), stage.ports()
-    outcome = run(stage.step, request, ports, voice, dry_run=dry_run, patience=patience)
-    return stage.record(receipt, outcome)
+    try:
+        outcome = run(stage.step, request, ports, voice, dry_run=dry_run, patience=patience)
+    except PipelineError as error:
+        if error.done is not None:
+            save(stage.record(receipt, error.done))
+        raise
+    after = stage.record(receipt, outcome)
+    save(after)
+    return after

@@ -216,9 +216,13 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     if request is None:
         raise PipelineError("nothing to start")
     pipeline = plan.found or ports.start(plan.branch, dict(request.variables), dict(request.inputs))
-    _must_contain(plan, pipeline, ports)
-    if request.waits:
-        pipeline = _follow(pipeline, plan, ports)
+    try:
+        _must_contain(plan, pipeline, ports)
+        if request.waits:
+            pipeline = _follow(pipeline, plan, ports)
+    except PipelineError as error:
+        error.done = error.done or _outcome(Status.FAILED, plan.project, pipeline)
+        raise
     status = Status.PENDING if pipeline.status in WAITING else Status.UNCHANGED if plan.found else Status.DONE
     return _outcome(status, plan.project, pipeline)
 
@@ -257,6 +261,7 @@ def _failure(pipeline: "Pipeline", plan: Plan, reader: "Project") -> PipelineErr
     return PipelineError(
         f"pipeline {pipeline.id} of {plan.project} {pipeline.status}" + (f": {jobs}" if jobs else ""),
         hint=f"see {pipeline.url}; retry it there, then run this again",
+        done=_outcome(Status.FAILED, plan.project, pipeline),
     )
 
 

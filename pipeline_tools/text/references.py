@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pipeline_tools.errors import PipelineError
+from pipeline_tools.text.printing import printable
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])"
@@ -60,7 +61,7 @@ def repository(text: str) -> Repository:
     host = found["host"] if found else ""
     if not found or not ("." in host or ":" in host or host == "localhost"):
         raise PipelineError(
-            f"{text!r} is not a repository of a registry",
+            f"{printable(text)} is not a repository of a registry",
             hint="write it like europe-west1-docker.pkg.dev/project/repository/app: a host, lower case, no tag",
         )
     return Repository(host=host, name=found["name"])
@@ -78,7 +79,9 @@ def reference(text: str) -> Reference:
     name = head + slash + last
     sound = bool(name) and (not colon or TAG.fullmatch(tag)) and (not at or DIGEST.fullmatch(digest))
     if not sound or re.search(r"[^A-Za-z0-9._/:\[\]-]", name):
-        raise PipelineError(f"{text!r} is not an image reference", hint="write it like name:1.4.0@sha256:…")
+        raise PipelineError(
+            f"{printable(text)} is not an image reference", hint="write it like name:1.4.0@sha256:…"
+        )
     return Reference(name=name, tag=tag or None, digest=digest or None)
 
 
@@ -110,7 +113,7 @@ def branch(text: str) -> str:
         PipelineError: it does not.
     """
     if _BAD_REF.search(text):
-        raise PipelineError(f"{text!r} is not a branch name", hint="see git help check-ref-format")
+        raise PipelineError(f"{printable(text)} is not a branch name", hint="see git help check-ref-format")
     return text
 
 
@@ -123,7 +126,7 @@ def folder(text: str) -> str:
     path = PurePosixPath(text)
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in text:
         raise PipelineError(
-            f"{text!r} is not a folder inside the repository", hint="write it like overlays/dev"
+            f"{printable(text)} is not a folder inside the repository", hint="write it like overlays/dev"
         )
     return str(path)
 

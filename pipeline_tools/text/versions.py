@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from semver import Version
 
 from pipeline_tools.errors import Refused
+from pipeline_tools.text.printing import printable
 
 LONGEST = 128
 """Longest OCI tag (OCI distribution spec 1.1, "Pulling manifests": `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`)."""
@@ -42,12 +43,6 @@ def parse(tag: str, pattern: str = DEFAULT_PATTERN) -> Version:
 
 
 _HINT = "name tags like v1.4.0 or v1.4.0-rc.1"
-
-
-def printable(text: str, limit: int = 60) -> str:
-    """`text` quoted for a one-line message: control and non-ASCII characters escaped, long text cut."""
-    quoted = ascii(text)
-    return quoted if len(quoted) <= limit else quoted[:limit] + "…'"
 
 
 def releases(tags: Iterable[str], pattern: str = DEFAULT_PATTERN) -> dict[Version, str]:

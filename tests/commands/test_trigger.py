@@ -1,11 +1,12 @@
 """`trigger` against the GitLab stand-in."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sandbox.gitlab import Access, Fault, JobScript, lost_answer
-from tests.world import World, error
+from tests.world import DIGEST, World, error
 
 pytestmark = pytest.mark.servers
 
@@ -78,6 +79,33 @@ def test_wait_names_the_failed_jobs(world: World) -> None:
     assert "render" not in message
     assert "lint" not in message
     assert "retry it there" in hint
+
+
+def test_a_failed_pipeline_is_in_the_receipt_and_the_reports(world: World) -> None:
+    world.gitlab.pipeline_script(world.env_project, ["running", "failed"])
+    answer = world.json(*trigger(world, "--wait", "--report", "annotations=links.json"), exit_code=1)
+    assert answer["result"]["pipeline_status"] == "failed"
+    assert '"pipeline": 1' in (world.app / "release.json").read_text()
+    assert "/platform/env/-/pipelines/1" in (world.app / "links.json").read_text()
+
+
+def test_no_checkout_is_needed_where_the_variables_say_it_all(world: World, tmp_path: Path) -> None:
+    """As in a job with GIT_STRATEGY none."""
+    command = trigger(world)
+    variables: dict[str, Any] = {
+        "CI_COMMIT_TAG": "v1.0.0",
+        "CI_COMMIT_SHA": "a" * 40,
+        "CI_PROJECT_PATH": "shop/demo-app",
+        "CI_SERVER_URL": world.gitlab.url,
+    }
+    world.app = tmp_path / "empty"
+    world.app.mkdir()
+    for words in (
+        command,
+        ("bump", "--env-project", "platform/env", "--overlay", "overlays/dev", "--no-render"),
+    ):
+        image = ("--image", f"demo-app=r.example.com/x:1.0.0@{DIGEST}") if words[0] == "bump" else ()
+        assert world.json(*words, *image, **variables)["status"] == "done"
 
 
 def test_wait_that_is_too_short_is_worth_a_retry(world: World) -> None:

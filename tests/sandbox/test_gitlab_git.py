@@ -87,8 +87,12 @@ def test_bodies_are_streamed(work: Git, project: Project, token: str, tmp_path: 
 
 def test_a_gzipped_negotiation_passes(work: Git, project: Project, token: str, tmp_path: Path) -> None:
     other = clone(with_token(project.http_url, token), tmp_path / "other")
+    # Later than what both have, so that git offers all of them before it; over 1 KB it compresses.
+    later = Git(
+        other.tree, {"GIT_AUTHOR_DATE": "2040-01-01T00:00Z", "GIT_COMMITTER_DATE": "2040-01-01T00:00Z"}
+    )
     for number in range(40):
-        other.commit("b", str(number))
+        later.commit("b", str(number))
     sha = work.commit("a", "1")
     work.run("push", "--quiet", "origin", "main")
     traced = Git(other.tree, {"GIT_TRACE_CURL": "1", "GIT_TRACE_CURL_NO_DATA": "1"})

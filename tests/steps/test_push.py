@@ -94,7 +94,7 @@ def test_a_digest_that_is_known_after_build() -> None:
     assert list(plan.lines()) == [f"+ {HOST}/shop/app:1.4.0 → digest known after build"]
     assert plan.foreseen().summary() == f"{HOST}/shop/app:1.4.0 @ known after build"
     with pytest.raises(PipelineError, match="no digest yet"):
-        push.apply(plan, push.Ports(None, Registries(lambda _: None)))  # type: ignore[arg-type]
+        push.apply(plan, push.Ports(None, Registries(lambda _: None), list))  # type: ignore[arg-type]
 
 
 def test_a_version_that_is_there() -> None:
@@ -202,9 +202,8 @@ class World:
     ) -> push.Outcome:
         options = push.Options(repository=f"{self.host}/{self.target}")
         asked = push.request(dataclasses.replace(options, **changes), self.receipt(version))
-        ports = push.Ports(
-            Checkout(self.app), Registries(lambda _: self.login, partial(http.session, backoff=0.01))
-        )
+        registries = Registries(lambda _: self.login, partial(http.session, backoff=0.01))
+        ports = push.Ports(Checkout(self.app), registries, lambda: Checkout(self.app).tags)
         outcome = run(push.STEP, asked, ports, dry_run=dry_run, listener=listener)
         assert isinstance(outcome, push.Outcome)
         return outcome
@@ -392,7 +391,7 @@ def test_without_a_receipt_the_checkouts_tag_tells_the_commit(same: World) -> No
         ),
         Receipt(),
     )
-    ports = push.Ports(Checkout(same.app), Registries(lambda _: same.login))
+    ports = push.Ports(Checkout(same.app), Registries(lambda _: same.login), list)
     assert run(push.STEP, asked, ports).digest == built_before
 
 

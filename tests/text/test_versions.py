@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from semver import Version
 
 from pipeline_tools.errors import Refused
-from pipeline_tools.text import references, versions
+from pipeline_tools.text import references
+from pipeline_tools.text.printing import printable
 from pipeline_tools.text.versions import following, moving_tags, parse
 
 numbers = st.integers(0, 99)
@@ -99,5 +100,5 @@ def test_pre_releases_of_others_do_not_hold_a_tag() -> None:
 
 
 def test_printable_is_short_and_ascii() -> None:
-    shown = versions.printable("é\x1b[31m" + "x" * 300)
+    shown = printable("é\x1b[31m" + "x" * 300)
     assert re.fullmatch(r"[ -~…]{1,70}", shown)
