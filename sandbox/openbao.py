@@ -7,7 +7,6 @@ import os
 import re
 import socket
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hvac
@@ -18,6 +17,7 @@ from sandbox.services import Service, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 START_SECONDS = 20.0
 ROOT_TOKEN = "root-token-of-the-sandbox"
