@@ -19,7 +19,7 @@ CONNECT, READ = 10.0, 60.0
 
 RETRIES = 4
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class _Adapter(HTTPAdapter):
@@ -32,12 +32,15 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def session(*, backoff: float = 0.3, retries: int = RETRIES) -> requests.Session:
+def session(
+    *, backoff: float = 0.3, retries: int = RETRIES, statuses: frozenset[int] = PASSING
+) -> requests.Session:
     """A session that tries idempotent requests up to five times; a POST goes out once (look, then create).
 
     Args:
         backoff: seconds before the second try, doubled each time, with as much jitter.
         retries: 0 for what cannot be sent twice, such as a stream.
+        statuses: what an answer may have to be tried again; empty for a caller that looks at them itself.
 
     Under it, requests raises `RetryError` when the tries are used up (`errors` says it in our words).
     """
@@ -45,7 +48,7 @@ def session(*, backoff: float = 0.3, retries: int = RETRIES) -> requests.Session
         total=retries,
         backoff_factor=backoff,
         backoff_jitter=backoff,
-        status_forcelist=_PASSING,
+        status_forcelist=statuses,
         allowed_methods=_IDEMPOTENT,
         respect_retry_after_header=True,
     )
