@@ -150,9 +150,9 @@ class Session:
             return self._stored_credential
         if self.source.gitlab_token.reveal():
             return Credential("oauth2", self.source.gitlab_token)
-        return (
-            Credential("gitlab-ci-token", self.source.job_token) if self.source.job_token.reveal() else None
-        )
+        if self.source.job_token.reveal():
+            return Credential("gitlab-ci-token", self.source.job_token)
+        return self._stored_credential
 
     @cached_property
     def _stored_credential(self) -> Credential | None:
