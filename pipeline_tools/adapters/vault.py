@@ -371,7 +371,7 @@ _BAD_REQUEST = "is the path right, without a doubled data/, and the right engine
 
 
 class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
-    """Tries again what may pass, until the deadline; follows a standby's redirect, never out of TLS."""
+    """Tries again what may pass, until the deadline."""
 
     def __init__(self, seconds: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -413,8 +413,6 @@ class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
         """The answer if there is one, and what is wrong with it if something is."""
         try:
             answer = ask()
-            if answer.status_code == HTTPStatus.TEMPORARY_REDIRECT:  # a standby that may not forward
-                answer = self._redirected(answer)
         except requests.exceptions.SSLError as error:
             raise _tls(self.base_uri, error) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
@@ -424,19 +422,6 @@ class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
         except requests.RequestException as error:
             return None, http.reason(error)
         return answer, _errors(answer)
-
-    def _redirected(self, answer: requests.Response) -> requests.Response:
-        target = urlsplit(answer.headers.get("Location", ""))
-        if target.scheme not in {"https", urlsplit(self.base_uri).scheme}:
-            raise PipelineError(
-                f"{self.base_uri} redirects to {target.geturl()[:200]!r}, out of TLS",
-                hint="the servers' api_addr must be https",
-            )
-        again = answer.request.copy()
-        again.url = target.geturl()
-        settings = {name: self._kwargs[name] for name in ("verify", "cert", "timeout")}
-        followed: requests.Response = self.session.send(again, allow_redirects=False, **settings)
-        return followed
 
 
 def _client(server: Server) -> hvac.Client:
@@ -449,7 +434,7 @@ def _client(server: Server) -> hvac.Client:
         log.warning(
             "vault: %s is not https: tokens and secrets cross the network in the clear", server.address
         )
-    session = http.session(retries=0, statuses=frozenset())
+    session = http.session(retries=0, stays=True, statuses=frozenset())
     session.verify = str(server.ca_file) if server.ca_file else True
     # A token of "" keeps hvac from reading VAULT_TOKEN and ~/.vault-token by itself.
     return hvac.Client(
@@ -459,7 +444,6 @@ def _client(server: Server) -> hvac.Client:
         verify=session.verify,
         timeout=None,
         namespace=server.namespace or None,
-        allow_redirects=False,
         adapter=partial(_Adapter, server.seconds),
     )
 

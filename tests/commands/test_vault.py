@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -447,7 +448,7 @@ def test_nobody_there(vault: VaultWorld) -> None:
 def test_tls(vault: VaultWorld, tmp_path: Path) -> None:
     with OpenBao.start(tmp_path, tls=True) as bao:
         bao.client().secrets.kv.v2.create_or_update_secret("app", {"it": "of-my-own-server"})
-        given = {"VAULT_ADDR": bao.url, "VAULT_TOKEN": bao.token}
+        given: dict[str, Any] = {"VAULT_ADDR": bao.url, "VAULT_TOKEN": bao.token}
         vault.run(*own_words(f"--vault-ca-file={bao.ca_file}"), **given)
         _, err = vault.run(*own_words(), exit_code=1, **given)
         assert "is not trusted" in error(err)[0]
