@@ -12,7 +12,7 @@ import pytest
 from docs import generate
 from pipeline_tools import console
 from pipeline_tools.cli import COMMANDS
-from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
+from pipeline_tools.errors import Denied, Differs, PipelineError, Refused, Unavailable
 from pipeline_tools.text import receipt
 from tests.world import World
 
@@ -75,7 +75,8 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_exit_codes_are_those_of_the_code() -> None:
     known = {
-        (str(error.exit_code), f"`{error.code}`") for error in (PipelineError, Refused, Denied, Unavailable)
+        (str(error.exit_code), f"`{error.code}`")
+        for error in (PipelineError, Refused, Denied, Unavailable, Differs)
     }
     other = {
         console.EXIT_BUG: "bug",
