@@ -181,7 +181,9 @@ def bound(bao: OpenBao, cluster: Cluster, directory: Path) -> dict[str, str]:
         client.secrets.kv.v2.create_or_update_secret(name, {"it": f"the-secret-value-{name}"})
     (directory / "token").write_text(cluster.token("ci", "job", seconds=3600))
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        # Compiled modules, as pip installs them; a checkout may have none.
+        "PYTHONPYCACHEPREFIX": str(directory / "bytecode"),
         "VAULT_ADDR": bao.url,
         "PT_VAULT_ROLE": "bench",
         "PT_VAULT_KUBERNETES_MOUNT": "kubernetes",

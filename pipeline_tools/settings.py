@@ -83,10 +83,13 @@ class IncludeInputs(MutableMapping[str, Any]):
         }
 
     def __getitem__(self, key: str) -> Any:
+        if key not in INPUTS:
+            raise KeyError(key)
         return self.inputs[key]
 
     def __contains__(self, key: object) -> bool:
-        return key in self.inputs
+        # The file is not even read for a command that takes nothing from it.
+        return key in INPUTS and key in self.inputs
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.inputs)
