@@ -48,7 +48,7 @@ class IncludeInputs(MutableMapping[str, Any]):
     """Serves as click's `default_map` for every command at once; the file is read when the first default is looked up."""
 
     def __init__(self, directory: Path, commands: frozenset[str]) -> None:
-        self._path = directory / FILE
+        self._path = _upwards(directory) / FILE
         self._commands = commands
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -99,6 +99,13 @@ class IncludeInputs(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         raise TypeError(f"{FILE} is only read")
+
+
+def _upwards(directory: Path) -> Path:
+    """The root of the checkout that `directory` is in, else `directory` itself."""
+    return next(
+        (folder for folder in (directory, *directory.parents) if (folder / ".git").exists()), directory
+    )
 
 
 def _includes(documents: list[Any]) -> Iterator[dict[str, Any]]:
