@@ -167,12 +167,17 @@ class Docker:
     def _unreachable(self, error: Exception) -> PipelineError:
         """A socket here that nobody listens on stays so; an engine elsewhere may be starting (`services: docker:dind`)."""
         text = str(error)
+        if isinstance(error, PermissionError) or "Permission denied" in text:
+            return Denied(
+                f"docker at {self._host} does not let this user in",
+                hint="run as a user of the socket's group, or use an engine over tcp (services: docker:dind, DOCKER_HOST)",
+            )
         if not _AWAY.search(text):
             return PipelineError(f"docker: {text[:300]}", hint="see docker version")
         kind = PipelineError if self._host.startswith("unix:") else Unavailable
         return kind(
             f"docker does not answer at {self._host}",
-            hint="start docker, name another engine in DOCKER_HOST, or choose another --builder; in a job: "
+            hint="start docker, or name another engine in DOCKER_HOST; in a job: "
             "does the runner offer docker (services: docker:dind, or its socket)?",
         )
 

@@ -64,7 +64,7 @@ class Session:
         self.closing = closing
         self.source = options.pick(Source, self.params)
         self.is_dry_run: bool = self.params.get("dry_run", False)
-        self.patience = Patience(self.params.get("timeout", 3600.0), base=0.5)
+        self.patience = Patience(self.params.get("timeout", 3000.0), base=0.5)
         self._context = context
         self._reports = _reports(self.params.get("report", ()))
         _take_out_of_the_environment(self.console)
@@ -194,14 +194,11 @@ class Session:
     # The receipt and the reports ---------------------------------------------------------------------------
 
     def _read_receipt(self) -> Receipt:
-        """The receipt of the jobs before, if it is of this commit; else one that begins with the tag at HEAD."""
+        """The receipt of the jobs before, if it is of this release; else one that begins with the tag at HEAD."""
         path: Path = self.params["receipt"]
         found = receipt.loads(path.read_bytes(), str(path)) if path.is_file() else Receipt()
         here = self._tagged()
-        is_other = found.tag is not None and here is not None and found.tag != here
-        if found.tag and not is_other:
-            return found
-        return Receipt(tag=here)
+        return found if found.tag == here else Receipt(tag=here)
 
     def _tagged(self) -> Tagged | None:
         commit = self.source.commit or self.checkout.tags.get(self.source.tag or "") or self.checkout.head

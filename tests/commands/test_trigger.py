@@ -196,3 +196,20 @@ def test_a_branch_without_the_bump_is_said(world: World) -> None:
     lost = "1" * 40
     words = ("trigger", "--env-project", "platform/env", "--env-branch", "main", "--env-commit", lost)
     assert "does not contain the bump" in error(world.run(*words, exit_code=1))[0]
+
+
+def test_bump_then_trigger_by_the_receipt_alone(world: World) -> None:
+    """From a commit without a version tag too: what the receipt says is of this checkout."""
+    image = f"demo-app=r.example.com/x:1.0.0@{DIGEST}"
+    names = ("--env-project", "platform/env")
+    world.run("bump", *names, "--overlay", "overlays/dev", "--image", image, "--no-render")
+    assert world.json("trigger", *names)["result"]["commit"] == world.env_tip
+
+
+def test_a_receipt_of_another_release_is_not_used(world: World) -> None:
+    world.tag("v1.0.0")
+    image = f"demo-app=r.example.com/x:1.0.0@{DIGEST}"
+    names = ("--env-project", "platform/env")
+    world.run("bump", *names, "--overlay", "overlays/dev", "--image", image, "--no-render")
+    world.commit("feat: more")
+    assert "no commit to start" in error(world.run("trigger", *names, exit_code=1))[0]

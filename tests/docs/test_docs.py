@@ -70,7 +70,7 @@ def test_a_link_leads_somewhere(path: Path) -> None:
 
 def test_every_page_is_in_the_index() -> None:
     linked = {target for target, _ in LINK.findall(text("index.md"))}
-    assert linked == {str(path.relative_to(ROOT / "docs")) for path in PAGES} - {"index.md", "benchmarks.md"}
+    assert linked == {str(path.relative_to(ROOT / "docs")) for path in PAGES} - {"index.md"}
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
