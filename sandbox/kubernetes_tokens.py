@@ -94,6 +94,8 @@ class Cluster:
     def __init__(self) -> None:
         self.mood = Mood.GOOD
         self.issuer = Issuer.make("https://kubernetes.default.svc.cluster.local")
+        self.asked = 0
+        """How many reviews were begun."""
         self.reviews: list[dict[str, Any]] = []
         self._ids: dict[tuple[str, str], str] = {}
         authority = trustme.CA()
@@ -164,6 +166,7 @@ class Cluster:
 
     def review(self, reviewer: str, spec: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The status and body for one TokenReview."""
+        self.asked += 1
         if self.mood is Mood.SLOW:
             time.sleep(SLOW_SECONDS)
         if self.mood is Mood.BREAKS:

@@ -240,8 +240,10 @@ def test_a_child_that_the_signal_ends(vault: VaultWorld) -> None:
 
 @pytest.mark.usefixtures("none_left")
 def test_terminated_while_still_reading(vault: VaultWorld) -> None:
+    asked = vault.cluster.asked
     with vault.cluster.behaving(Mood.SLOW), vault.start("exec", "--", "true") as process:
-        time.sleep(1.5)
+        while vault.cluster.asked == asked and process.poll() is None:
+            time.sleep(0.05)
         process.terminate()
         assert process.wait(20) == 143
         # The login that was under way ended at the server after we had gone; its token dies with its client here.
@@ -503,7 +505,10 @@ def test_no_secret_is_anywhere_but_in_the_childs_environment(
     )
     given = {"PT_KUBERNETES_TOKEN_FILE": str(file), "TMPDIR": str(temporary)}
     with vault.start("exec", *options, "--", sys.executable, "-c", SPILL, str(code), **given) as process:
-        time.sleep(1.5)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text() and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.5)
         seen = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
         ours = Path(f"/proc/{process.pid}/environ").read_bytes()
         out, err = process.communicate(timeout=30)
