@@ -174,6 +174,14 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                          help="Wait for the pipeline's end and end as it does."),
     "timeout": _setting("--timeout", "PT_TIMEOUT", "How long to wait or to go on trying, in seconds.", default=3600.0,
                         type=click.FloatRange(min=0), show_default=True, metavar="SECONDS"),
+    # runner
+    "binding": _setting("--binding", "PT_BINDING", "The binding file of the runners.", default="runner/binding.yml",
+                        show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
+    "directory": _setting("--directory", "PT_DIRECTORY", "Where the rendered files are, a folder for each environment.",
+                          default="runner", show_default=True, type=click.Path(file_okay=False, path_type=Path),
+                          metavar="DIR"),
+    "only_check": click.option("--check", "only_check", cls=Setting, envvar="PT_CHECK", show_envvar=True, is_flag=True,
+                               help="Change nothing; end with exit 6 where something differs."),
     # Credentials
     "gitlab_token": _secret("gitlab_token", "PT_GITLAB_TOKEN", "Token of this project, for tags and releases."),
     "env_token": _secret("env_token", "PT_ENV_TOKEN", "Token of the env project, to push and to follow pipelines."),

@@ -53,6 +53,9 @@ def test_the_commands_of_the_release_are_there() -> None:
         "bump",
         "trigger",
         "release",
+        "runner render",
+        "runner lint",
+        "runner bind",
     }
 
 
@@ -94,7 +97,11 @@ def test_help_names_each_variable(words: str) -> None:
 def test_every_leaf_can_say_json_and_verbose(words: str) -> None:
     names = {param.name for param in LEAVES[words].params}
     assert {"output", "verbose"} <= names
-    assert "dry_run" in names
+    assert "dry_run" in names or words in REPORTS
+
+
+REPORTS = {"runner lint"}
+"""What only answers a question has nothing to leave undone."""
 
 
 def test_no_secret_is_an_argument() -> None:
@@ -172,9 +179,9 @@ def test_no_command_imports_an_adapter_it_does_not_use(command: str, unused: set
 def test_exit_codes_are_the_contract() -> None:
     found = {
         error.code: error.exit_code
-        for error in (errors.PipelineError, errors.Refused, errors.Denied, errors.Unavailable)
+        for error in (errors.PipelineError, errors.Refused, errors.Denied, errors.Unavailable, errors.Differs)
     }
-    assert found == {"failed": 1, "refused": 3, "denied": 4, "unavailable": 5}
+    assert found == {"failed": 1, "refused": 3, "denied": 4, "unavailable": 5, "differs": 6}
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ import json
 import shlex
 from typing import Any
 
-_PLAIN = frozenset(
-    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 -_.,:;/+*=@()[]<>!?|^~#"
-)
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 -_.,:;/+*=@()[]<>!?|^~#")
 
 
 class Quoted(str):
@@ -59,9 +57,7 @@ def block(value: str, indent: int) -> Quoted:
     if any(not (character.isascii() and character.isprintable()) for line in lines for character in line):
         raise ValueError("not plain lines")
     # The indentation is said, so a first line that begins with blanks cannot change it.
-    return Quoted(
-        f"|{2}-\n" + "\n".join(" " * indent + line if line else "" for line in lines)
-    )
+    return Quoted(f"|{2}-\n" + "\n".join(" " * indent + line if line else "" for line in lines))
 
 
 def tojson(value: Any) -> Quoted:

@@ -14,7 +14,16 @@ from jinja2 import Environment as Jinja
 from jinja2 import PackageLoader, StrictUndefined
 
 from pipeline_tools.text import quoting, vault_objects
-from pipeline_tools.text.binding import APPLY, BUILD, SHARED, TOKEN_SECRET, Binding, Environment, NodePool, Runner
+from pipeline_tools.text.binding import (
+    APPLY,
+    BUILD,
+    SHARED,
+    TOKEN_SECRET,
+    Binding,
+    Environment,
+    NodePool,
+    Runner,
+)
 from pipeline_tools.text.quoting import Quoted
 from pipeline_tools.text.vault_objects import Kind, Managed
 
@@ -24,6 +33,9 @@ METADATA = {
 }
 """Where GKE's metadata server is for a NetworkPolicy, without and with Dataplane V2
 (cloud.google.com/kubernetes-engine/docs/how-to/workload-identity, "Network policy")."""
+
+HEADER = "# Rendered by `pipeline-tools runner render`"
+"""How the files that can hold a comment begin; it marks a folder as ours."""
 
 TOKEN_DIRECTORY = "/var/run/secrets/vault"  # noqa: S105 (a folder)
 CA_DIRECTORY = "/var/run/vault-ca"
@@ -269,4 +281,3 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "taint_value": _part(1),
     "taint_effect": _part(2),
 }
-

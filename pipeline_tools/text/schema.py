@@ -99,7 +99,7 @@ class Text(Kind):
         text = reader.text(node, where)
         if text is None or self.grammar.matches(text):
             return text
-        reader.wrong(node, where, f"{printable(text)} is not a {self.grammar.says}")
+        reader.wrong(node, where, f"{printable(text)} is no {self.grammar.says}")
         return None
 
 
@@ -227,7 +227,7 @@ class Parts(Kind):
         found = []
         for name, value in reader.pairs(node, where):
             if not self.grammar.matches(name):
-                reader.wrong(value, f"{where}.{name}", f"the name is not a {self.grammar.says}")
+                reader.wrong(value, f"{where}.{name}", f"the name is no {self.grammar.says}")
             part = read(self.cls, reader, value, f"{where}.{name}")
             found.append(replace(part, name=name) if part is not None else None)
         if not found:
