@@ -196,7 +196,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "docker_cert_path": _setting("--docker-cert-path", "DOCKER_CERT_PATH", "Folder of the engine's ca, cert and key.",
                                  type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
     # How it is said
-    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations. Repeatable.", **_MANY,
+    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations; of a lint codequality. Repeatable.", **_MANY,
                        metavar="KIND=FILE"),
     "output": click.option("--output", envvar="PT_OUTPUT", show_envvar=True, type=click.Choice(["text", "json"]),
                            default="text", is_eager=True, expose_value=False, callback=_output,

@@ -1,6 +1,7 @@
 """`runner render`, `runner lint`, `runner bind`."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from pipeline_tools.errors import Differs, PipelineError
 from pipeline_tools.options import of
 from pipeline_tools.steps import render as render_step
 from pipeline_tools.steps import shape
-from pipeline_tools.steps.shape import Patience
+from pipeline_tools.steps.shape import Patience, Status
 from pipeline_tools.text import binding as bindings
+from pipeline_tools.text import pairs, runner_lint
 from pipeline_tools.text.binding import Binding
+from pipeline_tools.text.runner_lint import Finding
 
 
 @click.group()
@@ -54,3 +57,64 @@ def render(
     if only_check and (outcome.written or outcome.stale):
         names = ", ".join([*outcome.written, *outcome.stale])
         raise Differs(f"not what the binding renders: {names}", hint="run runner render and commit the files")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The findings of `runner lint`, in the files that were read."""
+
+    status: Status
+    files: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def summary(self) -> str:
+        return f"{len(self.findings)} findings in {len(self.files)} files"
+
+
+LINTED = frozenset({".yml", ".yaml", ".toml", ".json", ".hcl"})
+
+
+@runner.command()
+@click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@of(also=("binding", "directory", "report"))
+@click.pass_context
+def lint(
+    context: click.Context,
+    /,
+    files: tuple[Path, ...],
+    binding: Path,
+    directory: Path,
+    report: tuple[str, ...],
+    **_: Any,
+) -> None:
+    """Find what is unsafe or out of date in binding files, Helm values, config.toml and what is rendered.
+
+    FILES are files or folders. Default: the binding file and what is rendered from it.
+    """
+    paths = sorted(_files(files or (binding, directory)))
+    with context.obj.step("lint"):
+        findings = tuple(found for path in paths for found in runner_lint.lint(_text(path), str(path)))
+        for finding in findings:
+            context.obj.text(str(finding))
+        context.obj.outcome("lint", Report(Status.UNCHANGED, tuple(map(str, paths)), findings))
+    _write_report(report, findings)
+    if findings:
+        raise Differs(f"{len(findings)} findings", hint="each line above names its cure")
+
+
+def _files(paths: tuple[Path, ...]) -> set[Path]:
+    """The files themselves, and below folders those that can be read."""
+    found = {path for path in paths if not path.is_dir()}
+    folders = [path for path in paths if path.is_dir()]
+    return found | {
+        item for path in folders for item in path.rglob("*") if item.is_file() and item.suffix in LINTED
+    }
+
+
+def _write_report(report: tuple[str, ...], findings: tuple[Finding, ...]) -> None:
+    for kind, name in pairs.parse("--report", report).items():
+        if kind != "codequality":
+            raise PipelineError(
+                f"--report here knows codequality, not {kind!r}", hint="write --report codequality=FILE"
+            )
+        Folder(Path(name).parent).write(Path(name).name, runner_lint.code_quality(findings))

@@ -7,7 +7,8 @@ import pytest
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import binding
-from pipeline_tools.text.binding import Binding, Problem
+from pipeline_tools.text.binding import Binding
+from pipeline_tools.text.schema import Problem
 
 EXAMPLE = (Path(__file__).parent.parent.parent / "runner" / "binding.yml").read_text()
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tomllib
+from collections.abc import Callable
 
 import hcl2
 import pytest
@@ -14,6 +15,8 @@ from ruamel.yaml import YAML
 from pipeline_tools.text import quoting, runner_files
 
 # What a YAML or TOML file, an argument and HCL 1 can hold: text without lone surrogates and NUL.
+Test = Callable[[str], None]
+
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 HOSTILE = (
     'a"\nb: c',
@@ -29,7 +32,7 @@ HOSTILE = (
 )
 
 
-def hostile(test):  # type: ignore[no-untyped-def]
+def hostile(test: Test) -> Test:
     """The test on known attacks too."""
     for text in HOSTILE:
         test = example(text)(test)
