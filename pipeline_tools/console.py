@@ -24,6 +24,9 @@ PRIVATE = {"private": True}
 class Console:
     """What a command says. `output` is `text` or `json`; in JSON stdout holds one document and all else is stderr.
 
+    `is_flow` keeps plans and results by step in that document. `is_answer` leaves stdout to `answer` in text too,
+    so that a shell can take what a command found.
+
     In a GitLab job log each step is a collapsible section (docs.gitlab.com/ci/jobs/job_logs, "Custom
     collapsible sections"); on a terminal the step under way is shown live; elsewhere there are plain lines.
     """
@@ -34,6 +37,7 @@ class Console:
         self.mask = Mask()
         self.output = "text"
         self.is_flow = False
+        self.is_answer = False
         self.warnings: list[str] = []
         self._stdout, self._stderr = stdout or sys.stdout, stderr or sys.stderr
         self._gitlab = gitlab
@@ -69,9 +73,10 @@ class Console:
 
     # What the command and its boundary say ---------------------------------------------------------------
 
-    def text(self, line: str) -> None:
-        """A line of the answer itself, for people only."""
-        self._say(line)
+    def answer(self, line: str) -> None:
+        """What was asked for, alone on stdout; in JSON the document says it."""
+        if self.output != "json":
+            self._write(self._stdout, line)
 
     def verbose(self) -> None:
         """Let the debug lines of this package through (`-v`)."""
@@ -152,11 +157,16 @@ class Console:
                 self._live = None
 
     def _say(self, line: str) -> None:
-        self._write(self._stderr if self.output == "json" else self._stdout, line)
+        self._write(self._stderr if self.output == "json" or self.is_answer else self._stdout, line)
 
     def _write(self, stream: TextIO, text: str) -> None:
+        """Write a line; what is shown live makes way for it and comes back below."""
+        if self._live is not None:
+            self._live.stop()
         stream.write(self.mask.text(text) + "\n")
         stream.flush()
+        if self._live is not None:
+            self._live.start()
 
 
 EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 70, 130, 143

@@ -66,11 +66,11 @@ def errors(what: str) -> Iterator[None]:
         yield
     except requests.RequestException as error:
         raise Unavailable(
-            f"{what}: {_reason(error)}", hint=f"is {what} up, and reachable from here?"
+            f"{what}: {reason(error)}", hint=f"is {what} up, and reachable from here?"
         ) from None
 
 
-def _reason(error: requests.RequestException) -> str:
+def reason(error: requests.RequestException) -> str:
     """The cause in a few words; urllib3's own text repeats the whole request."""
     cause: Any = error.args[0] if error.args else error
     cause = getattr(cause, "reason", None) or cause

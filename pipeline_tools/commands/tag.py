@@ -51,10 +51,14 @@ def check(context: click.Context, /, name: str | None, **_: Any) -> None:
 @of(step.Options, Source, also=("pre", *COMMON))
 @click.pass_context
 def next_(context: click.Context, /, **params: Any) -> None:
-    """Say which version comes next, from the Conventional Commits since the highest release."""
+    """Say which version comes next, from the Conventional Commits since the highest release.
+
+    The name of its tag stands alone on stdout, how it was found on stderr. Nothing new: the last release.
+    """
     with opened(context) as run:
-        run.is_dry_run = True
-        run.run(_stage(run, None, name=None, is_next=True, pre=params["pre"]))
+        run.is_dry_run = run.console.is_answer = True
+        found = run.run(_stage(run, None, name=None, is_next=True, pre=params["pre"])).tag
+        run.console.answer(found.name if found else "")
 
 
 @tag.command()

@@ -220,3 +220,11 @@ def test_not_a_checkout(tmp_path: Path, world: World) -> None:
     world.app.mkdir()
     assert "is not in a git checkout" in error(world.run("tag", "check", exit_code=1))[0]
     assert os.listdir(world.app) == []  # noqa: PTH208 (names suffice)
+
+
+def test_next_is_alone_on_stdout_for_a_shell(world: World) -> None:
+    world.tag("v1.0.0")
+    world.commit("feat: new")
+    result = world.run("tag", "next")
+    assert result.stdout == "v1.1.0\n"
+    assert "next version" in result.stderr

@@ -1,7 +1,9 @@
 """`release` on real parts: git over HTTP, docker, a registry, kustomize; GitLab is the stand-in."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -199,6 +201,28 @@ def test_killed_after_any_step_and_run_again_there_is_one_of_everything(
     assert sorted(tag.partition("-")[0] for tag in left["tags"]) == ["1.0.0", "sha"]
 
 
+def test_killed_at_any_instant_and_run_again_there_is_one_of_everything(
+    ready: World, published: Published
+) -> None:
+    """SIGKILL after ever longer spans, from before the first request to the last answer."""
+    argv = (sys.executable, "-m", "pipeline_tools", "release")
+    for tenth in range(3, 24, 2):
+        try:
+            subprocess.run(
+                argv,
+                cwd=ready.app,
+                env={**os.environ, **ready.variables},
+                timeout=tenth / 10,
+                capture_output=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            continue
+    ready.run("release")
+    left = everything(ready, published)
+    assert (len(left["commits"]), len(left["pipelines"]), len({*left["tags"].values()})) == (2, 1, 1)
+
+
 @pytest.mark.parametrize("path", ["git-receive-pack", "trigger/pipeline"])
 def test_a_lost_answer_leaves_one_of_everything(ready: World, published: Published, path: str) -> None:
     ready.gitlab.faults.add(Fault(lost_answer(), method="POST", path_regex=path))
@@ -245,6 +269,27 @@ def test_what_is_missing_is_said_before_anything_is_done(
     result = ready.run("release", exit_code=2, **variables)
     assert "Missing option" in result.stderr
     assert published.tags == set()
+
+
+def test_a_terminal_shows_what_is_under_way(ready: World) -> None:
+    """On a terminal the step is shown live, and the same lines are left at the end."""
+    argv = (sys.executable, "-m", "pipeline_tools", "release")
+    leader, follower = pty.openpty()
+    environment = {**os.environ, **ready.variables, "TERM": "xterm", "COLUMNS": "200"}
+    process = subprocess.Popen(argv, cwd=ready.app, env=environment, stdout=follower, stderr=follower)
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal that nobody writes to any more with EIO
+        while part := os.read(leader, 65536):
+            shown += part
+    os.close(leader)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "\x1b[?25l" in text, "the cursor is hidden while something is shown live"
+    assert "trigger  done" in text
+    assert "\u280b" in text, "the spinner's first frame"
+    for step in STEPS:
+        assert f"{step:8} " in text
 
 
 def test_secrets_appear_nowhere(ready: World, published: Published) -> None:
