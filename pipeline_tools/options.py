@@ -182,11 +182,23 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                           metavar="DIR"),
     "only_check": click.option("--check", "only_check", cls=Setting, envvar="PT_CHECK", show_envvar=True, is_flag=True,
                                help="Change nothing; end with exit 6 where something differs."),
+    "environment": _setting("--environment", "PT_ENVIRONMENT", "Environment of the binding. Repeatable. Default: all.",
+                            **_MANY, metavar="NAME"),
+    "prove": click.option("--prove/--no-prove", cls=Setting, envvar="PT_PROVE", show_envvar=True, default=True,
+                          help="Prove afterwards that no environment's policy reaches another's secrets."),
+    # Vault
+    "vault_address": _setting("--vault-address", "VAULT_ADDR", "The Vault or OpenBao server.", metavar="URL"),
+    "vault_namespace": _setting("--vault-namespace", "VAULT_NAMESPACE", "Namespace in Vault.", metavar="NAMESPACE"),
+    "vault_ca_file": _setting("--vault-ca-file", "VAULT_CACERT", "Certificate authority of Vault, in PEM.",
+                              type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"),
     # Credentials
     "gitlab_token": _secret("gitlab_token", "PT_GITLAB_TOKEN", "Token of this project, for tags and releases."),
     "env_token": _secret("env_token", "PT_ENV_TOKEN", "Token of the env project, to push and to follow pipelines."),
     "trigger_token": _secret("trigger_token", "PT_TRIGGER_TOKEN", "Trigger token of the env project."),
     "job_token": _secret("job_token", "CI_JOB_TOKEN", "The job's own token."),
+    "vault_token": _secret("vault_token", "VAULT_TOKEN", "A token for Vault; it is not revoked."),
+    "reviewer_token": _secret("reviewer_token", "PT_REVIEWER_TOKEN", "Token that Vault outside the cluster asks for "
+                              "token reviews with."),
     "registry_user": _setting("--registry-user", "PT_REGISTRY_USER", "User at the registry.", metavar="NAME"),
     "registry_password": _secret("registry_password", "PT_REGISTRY_PASSWORD", "Password or access token at the registry."),
     "docker_auth_config": _secret("docker_auth_config", "DOCKER_AUTH_CONFIG", "Registry logins as docker writes them."),

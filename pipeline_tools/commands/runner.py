@@ -7,15 +7,19 @@ from typing import Any
 
 import click
 
+from pipeline_tools.adapters import vault as vaults
 from pipeline_tools.adapters.folder import Folder
 from pipeline_tools.errors import Differs, PipelineError
-from pipeline_tools.options import of
+from pipeline_tools.options import of, pick
+from pipeline_tools.steps import bind as bind_step
+from pipeline_tools.steps import prove as prove_step
 from pipeline_tools.steps import render as render_step
 from pipeline_tools.steps import shape
 from pipeline_tools.steps.shape import Patience, Status
 from pipeline_tools.text import binding as bindings
 from pipeline_tools.text import pairs, runner_lint
 from pipeline_tools.text.binding import Binding
+from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.runner_lint import Finding
 
 
@@ -118,3 +122,73 @@ def _write_report(report: tuple[str, ...], findings: tuple[Finding, ...]) -> Non
                 f"--report here knows codequality, not {kind!r}", hint="write --report codequality=FILE"
             )
         Folder(Path(name).parent).write(Path(name).name, runner_lint.code_quality(findings))
+
+
+@dataclass(frozen=True)
+class VaultAccess:
+    """The server, and the token of someone who may write policies, roles and mounts there."""
+
+    vault_address: str | None
+    vault_namespace: str | None
+    vault_ca_file: Path | None
+    vault_token: Secret
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Bind:
+    """What to bind, and how far to go."""
+
+    binding: Path
+    environment: tuple[str, ...]
+    reviewer_token: Secret
+    prove: bool
+    only_check: bool
+    dry_run: bool
+
+
+@runner.command()
+@of(Bind, VaultAccess)
+@click.pass_context
+def bind(context: click.Context, /, **params: Any) -> None:
+    """Write mounts, auth configuration, policies, roles and transit keys of the binding into Vault, and prove the result."""
+    asked, access = pick(Bind, params), pick(VaultAccess, params)
+    binding = _binding(asked.binding)
+    names = asked.environment or tuple(environment.name for environment in binding.environments)
+    context.obj.is_flow = True
+    with vaults.opened(
+        _server(context, access), vaults.Given(access.vault_token), mask=context.obj.mask.add
+    ) as vault:
+        outcome = shape.run(
+            bind_step.STEP,
+            bind_step.Request(binding, names, asked.reviewer_token),
+            bind_step.Ports(vault),
+            context.obj,
+            dry_run=asked.dry_run or asked.only_check,
+            patience=Patience(access.timeout),
+        )
+        if asked.only_check and outcome.written:
+            raise Differs(f"Vault is not as bound: {', '.join(outcome.written)}", hint="run runner bind")
+        if asked.prove and not asked.dry_run and not asked.only_check:
+            _prove(context, vault, prove_step.Request(binding, names))
+
+
+def _prove(context: click.Context, vault: vaults.Vault, request: prove_step.Request) -> None:
+    ports = prove_step.Ports(vault)
+    shape.run(prove_step.STEP, request, ports, context.obj, dry_run=False, patience=Patience(0))
+
+
+def _server(context: click.Context, access: VaultAccess) -> vaults.Server:
+    """The server that option or variable names; a checkout's file does not choose where a token goes.
+
+    Raises:
+        click.UsageError: neither names one (exit 2), or there is no token.
+    """
+    for name in ("vault_address", "vault_token"):
+        value = getattr(access, name)
+        if not (value.reveal() if isinstance(value, Secret) else value):
+            param = next(param for param in context.command.params if param.name == name)
+            raise click.MissingParameter(ctx=context, param=param)
+    return vaults.Server(
+        str(access.vault_address), access.vault_namespace, access.vault_ca_file, min(access.timeout, 60.0)
+    )

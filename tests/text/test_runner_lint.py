@@ -272,7 +272,7 @@ def test_malformed_files_are_named_with_their_line(name: str, text: str, message
 def test_aliases_of_aliases_end() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    with pytest.raises(PipelineError, match="nodes|values"):
+    with pytest.raises(PipelineError, match=r"nodes|values"):
         located.yaml("\n".join(lines), "v.yaml")
 
 
