@@ -99,7 +99,7 @@ def lint(
     with context.obj.step("lint"):
         findings = tuple(found for path in paths for found in runner_lint.lint(_text(path), str(path)))
         for finding in findings:
-            context.obj.text(str(finding))
+            context.obj.answer(str(finding))
         context.obj.outcome("lint", Report(Status.UNCHANGED, tuple(map(str, paths)), findings))
     _write_report(report, findings)
     if findings:
@@ -161,7 +161,7 @@ def bind(context: click.Context, /, **params: Any) -> None:
     ) as vault:
         outcome = shape.run(
             bind_step.STEP,
-            bind_step.Request(binding, names, asked.reviewer_token),
+            bind_step.Request(binding, names, asked.reviewer_token, is_strict=asked.only_check),
             bind_step.Ports(vault),
             context.obj,
             dry_run=asked.dry_run or asked.only_check,

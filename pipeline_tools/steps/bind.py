@@ -25,11 +25,15 @@ REVIEWER_FIELD = "token_reviewer_jwt"
 
 @dataclass(frozen=True)
 class Request:
-    """Bind these environments. `reviewer_token` is what Vault outside the cluster reviews tokens with; empty: keep it."""
+    """Bind these environments. `reviewer_token` is what Vault outside the cluster reviews tokens with; empty: keep it.
+
+    `is_strict`: what cannot be read is an error in a dry run too, since a check must not take it for missing.
+    """
 
     binding: "Binding"
     environments: tuple[str, ...]
     reviewer_token: Secret = field(default_factory=lambda: Secret(""))
+    is_strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ def facts(request: Request, ports: Ports) -> Facts:
             current[managed.path] = mounts[part].get(f"{mount}/")
         else:
             current[managed.path] = read(None, _fields, ports.vault, managed, mounts)
+    if request.is_strict and read.unread:
+        raise read.unread[0]
     return Facts(current, read.unread)
 
 
@@ -173,7 +179,7 @@ def _change(request: Request, managed: Managed, before: Mapping[str, Any] | None
     differing = tuple(
         name
         for name, value in managed.fields.items()
-        if before is None or _normal(before.get(name)) != _normal(value)
+        if before is None or _normal(_meant(managed, before.get(name))) != _normal(value)
     )
     if before is not None and differing:
         _must_be_changeable(managed, before)
@@ -183,6 +189,13 @@ def _change(request: Request, managed: Managed, before: Mapping[str, Any] | None
     ):
         change = _reviewed(request, change)
     return change if change.fields or before is None else None
+
+
+def _meant(managed: Managed, value: Any) -> Any:
+    """Of a mount's options only those that we mean; Vault adds its own."""
+    if managed.kind is Kind.SECRETS_MOUNT and isinstance(value, Mapping):
+        return {name: value[name] for name in managed.fields["options"] if name in value}
+    return value
 
 
 def _normal(value: Any) -> Any:

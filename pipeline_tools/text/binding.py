@@ -5,7 +5,7 @@ image that is not allowed) is in `_cross`.
 """
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import ClassVar
@@ -524,8 +524,3 @@ def _apply(binding: Binding, environment: Environment, prefix: str) -> Iterator[
         yield f"{prefix}.grace", f"{apply.grace} s is not longer than the longest apply ({apply.longest} s)"
     if any(pool.name == apply.node_pool and pool.spot for pool in binding.cluster.node_pools):
         yield f"{prefix}.node_pool", f"{apply.node_pool} is made of spot nodes: an apply would be cut off"
-
-
-def is_required(default: object) -> bool:
-    """Whether a field of these classes must be given."""
-    return default is MISSING

@@ -162,12 +162,20 @@ def _manager_pool(binding: Binding, pool: NodePool) -> NodePool:
 
 
 def _variables(binding: Binding, environment: Environment) -> Iterator[str]:
-    """What a job needs to know to log in to Vault; none of it is secret."""
-    yield f"VAULT_ADDR={binding.vault.address}"
-    if binding.vault.ca:
+    """What a job needs to know to log in to Vault with `vault exec`; none of it is secret."""
+    vault, lease = binding.vault, environment.vault
+    yield f"VAULT_ADDR={vault.address}"
+    if vault.ca:
         yield f"VAULT_CACERT={CA_DIRECTORY}/ca.crt"
-    yield f"PT_VAULT_AUTH={environment.vault.auth}"
-    yield f"PT_VAULT_ROLE={environment.vault.role}"
+    yield f"PT_VAULT_AUTH={lease.auth}"
+    yield f"PT_VAULT_ROLE={lease.role}"
+    if lease.has_kubernetes:
+        yield f"PT_VAULT_KUBERNETES_MOUNT={vault.kubernetes_mount}"
+        yield f"PT_KUBERNETES_TOKEN_FILE={TOKEN_DIRECTORY}/token"
+    if lease.has_jwt:
+        yield f"PT_VAULT_JWT_MOUNT={vault.jwt_mount}"
+    if lease.is_dual:
+        yield f"PT_VAULT_TRANSIT_KEY={vault.transit_mount}/{lease.role}"
 
 
 # Google Cloud and GitLab ---------------------------------------------------------------------------------------

@@ -359,7 +359,7 @@ class _Runner:
     @property
     def is_unconfined(self) -> bool:
         contexts = [_table(self.kubernetes, name) for name in _CONTEXTS]
-        types = {_table(context, "seccomp_profile").get("type") for context in contexts}
+        types = [_table(context, "seccomp_profile").get("type") for context in contexts]
         return "Unconfined" in types or self.kubernetes.get("privileged") is True
 
     @property
@@ -547,8 +547,8 @@ def _kubernetes(document: Document) -> Iterator[Sighting]:
     kind = document.get("kind")
     if kind == "NetworkPolicy":
         rules = document.get("spec.egress")
-        closes = "Egress" in (document.get("spec.policyTypes") or []) or rules is not None
-        if closes and not any(_opens(rule) for rule in rules or []):
+        closes = "Egress" in str(document.get("spec.policyTypes")) or rules is not None
+        if closes and not any(map(_opens, rules if isinstance(rules, list) else [])):
             yield "metadata-closed", "spec.egress" if rules is not None else "spec"
     text = json.dumps(document.value)
     if '"privileged": true' in text:
@@ -561,10 +561,11 @@ def _opens(rule: Any) -> bool:
     """Whether an egress rule lets a pod reach the metadata server, where it is with either dataplane."""
     if not isinstance(rule, dict):
         return False
-    ports = {port.get("port") for port in _tables(rule, "ports")}
+    ports = {number for port in _tables(rule, "ports") if isinstance(number := port.get("port"), int)}
+    named = bool(rule.get("ports"))
     peers = _tables(rule, "to")
     return any(
-        (not ports or needed <= ports)
+        (not named or needed <= ports)
         and (not peers or any(_covers(_table(peer, "ipBlock"), address) for peer in peers))
         for address, needed in _METADATA
     )

@@ -121,6 +121,9 @@ class World:
     def read(self, client: hvac.Client, environment: str) -> Any:
         return client.read(f"{self.mount(environment)}/data/credentials/secret")["data"]["data"]["key"]
 
+    def read_own(self, client: hvac.Client) -> Any:
+        return client.auth.token.lookup_self()["data"]["policies"]
+
     def decrypt(self, client: hvac.Client, cipher: str) -> bytes:
         path = f"transit-{self.id}/decrypt/r{self.id}-prod-deployer"
         return base64.b64decode(client.write_data(path, data={"ciphertext": cipher})["data"]["plaintext"])
@@ -276,9 +279,8 @@ def test_the_clusters_issuer(world: World) -> None:
     # The stand-in signs as another issuer than a GKE cluster of that name would.
     world.bao.write(f"{path}/config", jwt_validation_pubkeys=[key], bound_issuer=world.cluster.issuer.url)
     role, client = f"r{world.id}-dev-deployer", world.bao.client(token="")
-    client.auth.jwt.jwt_login(
-        role, world.cluster.token("sw-dev", "ksa-sw-dev-deployer"), path=f"kubernetes-{world.id}"
-    )
+    # `vault exec --vault-auth kubernetes` works with it: the request is the same.
+    assert world.read_own(world.job("dev"))
     for token in (
         world.cluster.token("sw-dev", "default"),
         world.cluster.token("sw-dev", "ksa-sw-dev-deployer", audience="somebody"),
@@ -301,6 +303,8 @@ def test_a_token_that_may_not_is_exit_4(world: World) -> None:
     with pytest.raises(Denied):
         run(step.STEP, world.request(), weak)
     assert run(step.STEP, world.request(), weak, dry_run=True).status is Status.PLANNED
+    with pytest.raises(Denied):
+        run(step.STEP, replace(world.request(), is_strict=True), weak, dry_run=True)
     with pytest.raises(Denied, match="bound, but not proved"):
         run(prove.STEP, prove.Request(world.binding, ("dev",)), prove.Ports(weak.vault))
 

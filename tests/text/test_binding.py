@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import binding
@@ -155,6 +157,13 @@ def test_every_problem_is_found_at_once() -> None:
 )
 def test_what_is_no_binding(text: str) -> None:
     assert problems(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(EXAMPLE)), st.integers(0, 40), st.text(max_size=8))
+def test_no_mutation_is_too_odd(start: int, length: int, text: str) -> None:
+    """A file that someone broke is read, or said to be wrong; never a traceback."""
+    binding.read(EXAMPLE[:start] + text + EXAMPLE[start + length :])
 
 
 @pytest.mark.parametrize(

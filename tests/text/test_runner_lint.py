@@ -1,11 +1,14 @@
 """Every rule of the lint: it finds what it is for, at the line where it is, and nothing in what we render."""
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline_tools.cli import cli
 from pipeline_tools.errors import PipelineError
@@ -266,6 +269,69 @@ def test_what_is_nothing_has_no_findings(text: str) -> None:
 )
 def test_malformed_files_are_named_with_their_line(name: str, text: str, message: str) -> None:
     with pytest.raises(PipelineError, match=message):
+        runner_lint.lint(text, name)
+
+
+KEYS = ("runners", "kubernetes", "pod_spec", "patch", "cache", "gcs", "config", "rbac", "spec", "egress", "policyTypes",
+        "to", "ports", "port", "ipBlock", "cidr", "except", "apiVersion", "kind", "environments", "schema", "volumes",
+        "host_path", "role_type", "token_ttl", "environment", "node_selector", "allowed_images", "pod_annotations",
+        "bound_service_account_names", "terminationGracePeriodSeconds", "feature_flags", "docker", "audience",
+        "namespace_overwrite_allowed", "allowed_pull_policies", "pod_security_context", "seccomp_profile")  # fmt: skip
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.text(max_size=5),
+    st.sampled_from(["NetworkPolicy", "[[runners]]", "Egress", "always", "volumes: [{}]", "0.0.0.0/0"]),
+)  # fmt: skip
+SHAPES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
+    max_leaves=25,
+)
+
+
+def some(*keys: str) -> st.SearchStrategy[dict[str, object]]:
+    """Mappings that have most of these keys, with anything in them."""
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(keys, SHAPES))
+
+
+POLICIES = st.fixed_dictionaries({}, optional={
+    "policyTypes": SHAPES, "egress": SHAPES | st.lists(some("to", "ports") | st.fixed_dictionaries({
+        "to": st.lists(st.fixed_dictionaries({"ipBlock": some("cidr", "except")})), "ports": st.lists(some("port")),
+    })),
+})  # fmt: skip
+TABLES = st.fixed_dictionaries({}, optional={
+    "pod_security_context": st.fixed_dictionaries({"seccomp_profile": some("type")}),
+    "pod_spec": st.lists(some("patch", "patch_type")), **dict.fromkeys(KEYS, SHAPES),
+})  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(POLICIES, TABLES)
+def test_no_part_is_too_odd(policy: dict[str, object], table: dict[str, object]) -> None:
+    document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": policy}, located.Lines())
+    list(runner_lint._kubernetes(document))
+    list(runner_lint._config({"runners": [{"name": "apply", "kubernetes": table, **table}]}))
+    list(runner_lint._role(located.Document("f.json", table, located.Lines())))
+
+
+@settings(max_examples=300, deadline=None)
+@given(SHAPES)
+def test_no_shape_is_too_odd(shape: object) -> None:
+    """Whatever stands in a file, there are findings or an error with its line; never a traceback."""
+    with contextlib.suppress(PipelineError):
+        runner_lint.lint(json.dumps(shape), "f.yaml")
+    if isinstance(shape, dict):
+        list(runner_lint._config(shape))
+        list(runner_lint._config({"runners": [shape]}))
+        list(runner_lint._config({"runners": [{"kubernetes": shape}]}))
+        document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": shape}, located.Lines())
+        list(runner_lint._kubernetes(document))
+        list(runner_lint._role(located.Document("f.json", shape, located.Lines())))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200), st.sampled_from(["f.yaml", "f.toml", "f.hcl"]))
+def test_no_text_is_too_odd(text: str, name: str) -> None:
+    with contextlib.suppress(PipelineError):
         runner_lint.lint(text, name)
 
 
