@@ -138,6 +138,17 @@ def _terminate(_number: int, _frame: "FrameType | None") -> NoReturn:
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. Outside the boundary there is only what click itself finds wrong, and an early signal."""
     signal.signal(signal.SIGTERM, _terminate)
-    cli(prog_name="pipeline-tools")
+    try:
+        sys.exit(cli(prog_name="pipeline-tools", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt) as error:
+        sys.exit(_exit_code(error.__cause__ or error))
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter would fail on closing it
+        sys.exit(1)

@@ -1,5 +1,6 @@
 """The one voice: plans, outcomes and logs for people, one JSON document for programs. All of it masked."""
 
+import io
 import json
 import logging
 import sys
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.steps.shape import Outcome, Plan, Status
 from pipeline_tools.text.masks import MASKED, Mask, Secret
+from pipeline_tools.text.printing import printed
 
 SCHEMA = 1
 WIDTH = 8  # the longest step name and one more
@@ -39,7 +41,7 @@ class Console:
         self.is_flow = False
         self.is_answer = False
         self.warnings: list[str] = []
-        self._stdout, self._stderr = stdout or sys.stdout, stderr or sys.stderr
+        self._stdout, self._stderr = _tolerant(stdout or sys.stdout), _tolerant(stderr or sys.stderr)
         self._gitlab = gitlab
         self._plans: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
@@ -86,7 +88,7 @@ class Console:
         if level >= logging.WARNING:
             self.warnings.append(self.mask.text(line))
         if self._live is not None and level == logging.INFO:
-            self._live.update(self.mask.text(line).replace("[", "\\["))
+            self._live.update(printed(self.mask.text(line)).replace("[", "\\["))
         else:
             prefix = "warning: " if level >= logging.WARNING else ""
             self._write(self._stderr, prefix + line)
@@ -97,9 +99,10 @@ class Console:
             return
         self._finished = True
         if isinstance(error, PipelineError):
-            self._write(
-                self._stderr, f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else "")
-            )
+            first, *others = error.message.splitlines() or [""]
+            for line in others:
+                self._write(self._stderr, f"  | {line}")
+            self._write(self._stderr, f"error: {first}" + (f"\nhint: {error.hint}" if error.hint else ""))
         elif error is not None and exit_code == EXIT_BUG:
             trace = "".join(traceback.format_exception(error))
             self._write(
@@ -133,14 +136,16 @@ class Console:
         if not self._gitlab or self.output == "json":
             yield
             return
-        mark = f"section_{{}}:{{}}:{name}{{}}\r\x1b[0K"
-        self._write(
-            self._stdout, "\x1b[0K" + mark.format("start", int(time.time()), "[collapsed=false]") + name
-        )
+        self._mark(f"section_start:{int(time.time())}:{name}[collapsed=false]\r\x1b[0K{name}")
         try:
             yield
         finally:
-            self._write(self._stdout, "\x1b[0K" + mark.format("end", int(time.time()), ""))
+            self._mark(f"section_end:{int(time.time())}:{name}\r\x1b[0K")
+
+    def _mark(self, text: str) -> None:
+        """GitLab's own control characters, the only ones that are written as they are."""
+        self._stdout.write(f"\x1b[0K{text}\n")
+        self._stdout.flush()
 
     @contextmanager
     def _progress(self, name: str) -> Iterator[None]:
@@ -163,13 +168,20 @@ class Console:
         """Write a line; what is shown live makes way for it and comes back below."""
         if self._live is not None:
             self._live.stop()
-        stream.write(self.mask.text(text) + "\n")
+        stream.write(printed(self.mask.text(text)) + "\n")
         stream.flush()
         if self._live is not None:
             self._live.start()
 
 
 EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 70, 130, 143
+
+
+def _tolerant(stream: TextIO) -> TextIO:
+    """A stream that escapes what its encoding lacks (→ in a job with LANG=C) instead of failing."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+    return stream
 
 
 class _Handler(logging.Handler):
@@ -185,6 +197,9 @@ def _hear(console: Console) -> None:
     """Make `console` the only handler of the process."""
     logging.getLogger().handlers = [_Handler(console)]
     logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("urllib3").setLevel(
+        logging.ERROR
+    )  # it says each retry; what fails in the end is said by us
     logging.getLogger("pipeline_tools").setLevel(logging.INFO)
 
 

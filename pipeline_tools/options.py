@@ -65,14 +65,22 @@ class SecretSetting(click.Option):
         if isinstance(value, str) and value and value == self.resolve_envvar_value(ctx):
             return value.strip()
         path = super().process_value(ctx, value)
-        return path.read_text().strip() if isinstance(path, Path) else ""
+        try:
+            return path.read_text().strip() if isinstance(path, Path) else ""
+        except ValueError:
+            raise click.BadParameter("the file is not text", ctx=ctx, param=self) from None
 
 
 def _setting(flag: str, variable: str | list[str], text: str, **kwargs: Any) -> Callable[[F], F]:
     return click.option(flag, cls=Setting, envvar=variable, show_envvar=True, help=text, **kwargs)
 
 
+SECRET_VARIABLES: set[str] = {"PT_GOOGLE_ID_TOKEN", "VAULT_ID_TOKEN", "VAULT_TOKEN"}
+"""Every variable that holds a secret of ours, whichever command reads it."""
+
+
 def _secret(name: str, variable: str, text: str) -> Callable[[F], F]:
+    SECRET_VARIABLES.add(variable)
     flag = f"--{name.replace('_', '-')}-file"
     return click.option(
         flag, name, cls=SecretSetting, envvar=variable, show_envvar=True, metavar="FILE", help=text

@@ -4,10 +4,20 @@ from datetime import UTC
 from functools import cached_property
 from pathlib import Path
 
-import git
-from git.exc import GitError
-
+from pipeline_tools.adapters import process
+from pipeline_tools.adapters.process import CommandFailed, Environment
 from pipeline_tools.errors import PipelineError
+from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.masks import Secret
+
+try:
+    import git
+    from git.exc import GitError
+except ImportError as missing:  # GitPython looks for the program when it is imported
+    raise PipelineError("git is not installed", hint="install git, or put it on the PATH") from missing
+
+_TRUSTED_ONLY = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
+"""What a checkout's own configuration would start is not for us to run."""
 
 
 class Checkout:
@@ -17,42 +27,43 @@ class Checkout:
         """Open the checkout that holds `directory`.
 
         Raises:
-            PipelineError: there is none.
+            PipelineError: there is none, it has no commit yet, or git does not trust its owner.
         """
         try:
             self._repo = git.Repo(directory, search_parent_directories=True)
-            self.root = Path(str(self._repo.working_tree_dir)).resolve()
-            self._repo.head.commit  # noqa: B018 (an unborn HEAD is no release either)
-        except (GitError, ValueError, OSError) as error:
-            reason = "has no commit yet" if isinstance(error, ValueError) else "is not in a git checkout"
+        except (GitError, ValueError, OSError):
             raise PipelineError(
-                f"{directory} {reason}", hint="run this in the application repository"
+                f"{directory} is not in a git checkout", hint="run this in the application repository"
             ) from None
+        self.root = Path(str(self._repo.working_tree_dir)).resolve()
+        self.head = self._head(directory)
 
-    @cached_property
-    def head(self) -> str:
+    def _head(self, directory: Path) -> str:
         """The commit checked out, as a full hash."""
-        return self._repo.head.commit.hexsha
+        try:
+            return self._git("rev-parse", "--verify", "HEAD^{commit}")
+        except PipelineError as error:
+            if "dubious ownership" in error.message:
+                raise PipelineError(
+                    f"git does not trust {directory}: it belongs to another user",
+                    hint=f"git config --global --add safe.directory {self.root}",
+                ) from None
+            raise PipelineError(f"{directory} has no commit yet", hint="commit something first") from None
 
-    @cached_property
+    @property
     def is_shallow(self) -> bool:
         return (Path(self._repo.common_dir) / "shallow").exists()
 
     @cached_property
     def origin(self) -> str | None:
         """The address of the `origin` remote as git resolves it."""
-        try:
-            return str(self._repo.git.remote("get-url", "origin"))
-        except GitError:
-            return None
+        return self._try("remote", "get-url", "origin")
 
     @cached_property
     def tags(self) -> dict[str, str]:
         """Commit by tag name, annotated tags peeled."""
-        lines = self._repo.git.for_each_ref(
-            "refs/tags", format="%(refname:strip=2)%00%(objectname)%00%(*objectname)"
-        )
-        rows = [line.split("\0") for line in lines.splitlines()]
+        form = "--format=%(refname:strip=2)%00%(objectname)%00%(*objectname)"
+        rows = [line.split("\0") for line in self._git("for-each-ref", form, "refs/tags").splitlines()]
         return {name: peeled or target for name, target, peeled in rows}
 
     def tags_at(self, commit: str) -> list[str]:
@@ -61,55 +72,40 @@ class Checkout:
 
     def branch(self, name: str) -> str | None:
         """The tip of a branch as last fetched from origin, else of the local one."""
-        for ref in (f"refs/remotes/origin/{name}", f"refs/heads/{name}"):
-            try:
-                return str(self._repo.git.rev_parse("--verify", "--quiet", f"{ref}^{{commit}}"))
-            except GitError:
-                continue
-        return None
+        refs = (f"refs/remotes/origin/{name}", f"refs/heads/{name}")
+        tips = (self._try("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}") for ref in refs)
+        return next((tip for tip in tips if tip), None)
 
     def default_branch(self) -> str | None:
         """What `origin/HEAD` pointed to when this was cloned."""
-        try:
-            ref = str(self._repo.git.symbolic_ref("--quiet", "refs/remotes/origin/HEAD"))
-        except GitError:
-            return None
-        return ref.removeprefix("refs/remotes/origin/")
+        ref = self._try("symbolic-ref", "--quiet", "refs/remotes/origin/HEAD")
+        return ref.removeprefix("refs/remotes/origin/") if ref else None
 
     def has(self, commit: str) -> bool:
-        try:
-            self._repo.git.cat_file("-e", f"{commit}^{{commit}}")
-        except GitError:
-            return False
-        return True
+        return self._try("cat-file", "-e", f"{commit}^{{commit}}") is not None
 
     def contains(self, tip: str, commit: str) -> bool:
         """Whether `commit` is `tip` or an ancestor of it, as far as this checkout's history goes."""
-        try:
-            self._repo.git.merge_base("--is-ancestor", commit, tip)
-        except GitError:
-            return False
-        return True
+        return self._try("merge-base", "--is-ancestor", commit, tip) is not None
 
     def ancestors(self, commit: str) -> frozenset[str]:
         """`commit` and every commit before it."""
-        return frozenset(self._repo.git.rev_list(commit).split())
+        return frozenset(self._git("rev-list", commit).split())
 
     def log(self, since: str | None, until: str) -> list[tuple[str, str]]:
         """Hash and message of the commits in `until` and not in `since`, newest first, merges left out."""
         span = f"{since}..{until}" if since else until
-        text = self._repo.git.log(span, "--no-merges", "-z", "--format=%H%x0a%B")
+        text = self._git("log", span, "--no-merges", "-z", "--format=%H%x0a%B")
         rows = [row.partition("\n") for row in text.split("\0") if row]
         return [(commit, message) for commit, _, message in rows]
 
     def commit_time(self, commit: str) -> str:
         """The committer's time, ISO 8601 in UTC (as the OCI label `created` wants it: RFC 3339)."""
-        when = self._repo.commit(commit).committed_datetime
-        return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._repo.commit(commit).committed_datetime.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def changed_files(self) -> list[str]:
         """Tracked files that differ from the commit."""
-        text = self._repo.git.status("--porcelain", "-z", "--untracked-files=no")
+        text = self._git("status", "--porcelain", "-z", "--untracked-files=no")
         return [row[3:] for row in text.split("\0") if row]
 
     def inside(self, path: str) -> Path:
@@ -122,3 +118,40 @@ class Checkout:
         if not resolved.is_relative_to(self.root):
             raise PipelineError(f"{path!r} is outside the checkout", hint="give a path inside the repository")
         return resolved
+
+    def credential(self, url: str, environment: Environment) -> Credential | None:
+        """The login that git itself would use for `url` here, from the helpers of its configuration; nobody is asked.
+
+        Source: git-credential(1), "INPUT/OUTPUT FORMAT".
+        """
+        silent = {**environment, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": ""}
+        words = ("git", *_TRUSTED_ONLY, "-C", str(self.root), "credential", "fill")
+        try:
+            answer = process.run(*words, environment=silent, stdin=f"url={url}\n\n".encode())
+        except CommandFailed:
+            return None
+        found = dict(line.split("=", 1) for line in answer.decode().splitlines() if "=" in line)
+        return Credential(found["username"], Secret(found["password"])) if found.get("password") else None
+
+    def _git(self, *words: str) -> str:
+        """Run git in the checkout; its output without the last newline.
+
+        Raises:
+            PipelineError: git refuses; its last line is in the message.
+        """
+        code, out, said = self._repo.git.execute(
+            ["git", *_TRUSTED_ONLY, *words], with_extended_output=True, with_exceptions=False
+        )
+        if code:
+            last = (str(said).splitlines() or [f"ended with {code}"])[-1]
+            raise PipelineError(
+                f"git {words[0]} in {self.root}: {last}", hint="is the commit or ref in this checkout?"
+            )
+        return str(out)
+
+    def _try(self, *words: str) -> str | None:
+        """What git answers, or None where it refuses: there is no such thing."""
+        try:
+            return self._git(*words)
+        except PipelineError:
+            return None

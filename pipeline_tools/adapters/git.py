@@ -44,12 +44,13 @@ class Entry:
 class Remote:
     """A remote repository and a scratch one for what is read of it. Close it, or use it in a `with`.
 
-    `credential` is asked once, and goes only to `url`'s own host.
+    `credential` goes only to `url`'s own host. `silence` is how many seconds a server may say nothing.
     """
 
     url: str
     environment: Environment
     credential: Callable[[], Credential | None] = lambda: None
+    silence: int = 60
     _scratch: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     def __enter__(self) -> Self:
@@ -244,7 +245,8 @@ class Remote:
         return self._run(*words, stdin=stdin, extra=extra).decode("utf-8", "surrogateescape")
 
     def _talk(self, *words: str) -> str:
-        return _said(self.url, lambda: self._plain(*words, remote=True)).decode("utf-8", "surrogateescape")
+        # In the scratch repository: where we stand, a checkout's own configuration could name a proxy.
+        return self._run(*words, remote=True).decode("utf-8", "surrogateescape")
 
     def _run(
         self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
@@ -260,26 +262,28 @@ class Remote:
         environment = {
             **self.environment,
             **_QUIET,
-            **(self._credentials() if remote else {}),
+            **(self._remotely() if remote else {}),
             **(extra or {}),
         }
         return process.run("git", *words, environment=environment, stdin=stdin)
 
-    def _credentials(self) -> Environment:
-        """The environment that lends the credential to git, for this host only."""
+    def _remotely(self) -> Environment:
+        """The environment for a talk with the remote: an end to silence, and the credential for this host only."""
+        settings = {"http.lowSpeedLimit": "1", "http.lowSpeedTime": str(self.silence)}
         credential = self.credential()
         origin = references.origin(self.url)
         if credential is None or not origin.startswith("http"):
-            return {}
-        return {
-            "PT_GIT_USER": credential.user,
-            "PT_GIT_PASSWORD": credential.password.reveal(),
-            "GIT_CONFIG_COUNT": "2",
-            "GIT_CONFIG_KEY_0": "credential.helper",
-            "GIT_CONFIG_VALUE_0": "",
-            "GIT_CONFIG_KEY_1": f"credential.{origin}.helper",
-            "GIT_CONFIG_VALUE_1": _HELPER,
-        }
+            return self._configured(settings)
+        settings |= {"credential.helper": "", f"credential.{origin}.helper": _HELPER}
+        lent = {"PT_GIT_USER": credential.user, "PT_GIT_PASSWORD": credential.password.reveal()}
+        return {**lent, **self._configured(settings)}
+
+    def _configured(self, settings: Mapping[str, str]) -> Environment:
+        """git-config(1), "GIT_CONFIG_COUNT": after what the environment says already."""
+        begin = int(self.environment.get("GIT_CONFIG_COUNT") or 0)
+        keys = {f"GIT_CONFIG_KEY_{begin + n}": key for n, key in enumerate(settings)}
+        values = {f"GIT_CONFIG_VALUE_{begin + n}": value for n, value in enumerate(settings.values())}
+        return {**keys, **values, "GIT_CONFIG_COUNT": str(begin + len(settings))}
 
 
 _PARTIAL_CLONE = """
@@ -311,7 +315,7 @@ _DENIED = re.compile(
 )
 _AWAY = re.compile(
     r"Could not resolve host|Failed to connect|Couldn't connect|Connection (refused|reset|timed out)|timed out"
-    r"|returned error: (429|5\d\d)|early EOF|hung up unexpectedly|RPC failed|unexpected disconnect",
+    r"|returned error: (429|5\d\d)|early EOF|hung up unexpectedly|Operation too slow|RPC failed|unexpected disconnect",
     re.IGNORECASE,
 )
 

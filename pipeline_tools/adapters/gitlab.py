@@ -23,12 +23,13 @@ class Tag:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline: its `id`, `status` (GitLab's word), the commit `sha` it runs on, and its page."""
+    """A pipeline: its `id`, `status` and `source` (GitLab's words), the commit `sha` it runs on, and its page."""
 
     id: int
     status: str
     sha: str
     url: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Project:
         self.path, self.variable = path, variable
         key = "job_token" if is_job_token else "private_token"
         credentials = {key: token.reveal()} if token.reveal() else {}
-        self._client = gitlab.Gitlab(url, session=http.session(), timeout=http.READ, **credentials)  # type: ignore[arg-type]
+        self._client = gitlab.Gitlab(url, session=http.session(stays=True), timeout=http.READ, **credentials)  # type: ignore[arg-type]
         self._project = self._client.projects.get(path, lazy=True)
 
     # Tags and releases -------------------------------------------------------------------------------------
@@ -124,7 +125,9 @@ class Project:
     def _start(self, path: str, body: dict[str, Any]) -> Pipeline:
         with self._errors("start a pipeline"):
             made: Any = self._client.http_post(path, post_data=body)
-            return Pipeline(made["id"], made["status"], made["sha"], made.get("web_url", ""))
+            return Pipeline(
+                made["id"], made["status"], made["sha"], made.get("web_url", ""), made.get("source", "api")
+            )
 
     def pipeline(self, number: int) -> Pipeline:
         with self._errors(f"read pipeline {number}"):
@@ -157,7 +160,7 @@ class Project:
 
 
 def _pipeline(found: Any) -> Pipeline:
-    return Pipeline(found.id, found.status, found.sha, found.web_url)
+    return Pipeline(found.id, found.status, found.sha, found.web_url, found.source)
 
 
 def _broke(job: Any) -> bool:
@@ -187,4 +190,5 @@ def _said(error: GitlabError, doing: str, path: str, token: str) -> PipelineErro
         return Denied(
             message, hint="allow pipeline variables in the project's CI/CD settings, or pass --input instead"
         )
-    return Refused(message, hint="") if code == 422 else PipelineError(message)  # noqa: PLR2004 (Unprocessable)
+    kind = Refused if code == 422 else PipelineError  # noqa: PLR2004 (Unprocessable)
+    return kind(message, hint=f"GitLab's own words; its status code was {code}")

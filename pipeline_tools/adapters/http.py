@@ -4,13 +4,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from pipeline_tools.errors import Unavailable
+from pipeline_tools.errors import Denied, Unavailable
+from pipeline_tools.text import references
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +33,27 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def session(*, backoff: float = 0.3, retries: int = RETRIES) -> requests.Session:
+class _SameOrigin(requests.Session):
+    """A session that follows no redirect to another host."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and references.origin(urljoin(resp.url, target)) != references.origin(resp.url):
+            raise Denied(
+                f"{references.origin(resp.url)} redirects to {references.origin(target)}: no token goes there",
+                hint="name the instance by the address that it uses itself, as in --gitlab-url",
+            )
+        return target
+
+
+def session(*, backoff: float = 0.3, retries: int = RETRIES, stays: bool = False) -> requests.Session:
     """A session that tries idempotent requests up to five times; a POST goes out once (look, then create).
 
     Args:
         backoff: seconds before the second try, doubled each time, with as much jitter.
         retries: 0 for what cannot be sent twice, such as a stream.
+        stays: whether a redirect to another host is an error: requests takes away only `Authorization`, and
+            GitLab's tokens travel in headers and bodies of their own.
 
     Under it, requests raises `RetryError` when the tries are used up (`errors` says it in our words).
     """
@@ -49,7 +65,7 @@ def session(*, backoff: float = 0.3, retries: int = RETRIES) -> requests.Session
         allowed_methods=_IDEMPOTENT,
         respect_retry_after_header=True,
     )
-    made = requests.Session()
+    made = _SameOrigin() if stays else requests.Session()
     made.mount("http://", _Adapter(max_retries=retry))
     made.mount("https://", _Adapter(max_retries=retry))
     return made
@@ -70,9 +86,12 @@ def errors(what: str) -> Iterator[None]:
         ) from None
 
 
-def reason(error: requests.RequestException) -> str:
-    """The cause in a few words; urllib3's own text repeats the whole request."""
-    cause: Any = error.args[0] if error.args else error
-    cause = getattr(cause, "reason", None) or cause
-    text = str(cause).rpartition(": ")[2] or type(error).__name__
+def reason(error: BaseException) -> str:
+    """The innermost cause in a few words; urllib3's own text repeats the whole request."""
+    cause: Any = error
+    while inner := getattr(cause, "reason", None) or next(
+        (arg for arg in getattr(cause, "args", ()) if isinstance(arg, BaseException)), None
+    ):
+        cause = inner
+    text = str(cause).rpartition(": ")[2] or type(cause).__name__
     return text.strip("'\") ")[:200]

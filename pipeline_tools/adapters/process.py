@@ -22,7 +22,10 @@ class CommandFailed(PipelineError):  # noqa: N818 (read as a sentence: except Co
         self.stderr = stderr.decode(errors="replace").strip()
         output = self.stderr or stdout.decode(errors="replace").strip()
         last = "\n".join(output.splitlines()[-LAST_LINES:])
-        super().__init__(f"{shlex.join(argv[:3])}… failed with {returncode}: {last}")
+        super().__init__(
+            f"{shlex.join(argv[:3])}… failed with {returncode}: {last}",
+            hint="run it with -v to see all of it",
+        )
 
 
 def run(

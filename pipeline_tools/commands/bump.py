@@ -11,11 +11,15 @@ from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.options import of
 from pipeline_tools.steps import bump as step
 
+KUSTOMIZE_VARIABLES = frozenset({"PATH", "HOME", "TMPDIR", "LANG"})
+"""All that kustomize gets of the environment: a generator's `envs:` may name any variable, to print its value."""
+
 
 def ports(run: Session) -> step.Ports:
     """The env repository and kustomize."""
     remote = env_repository.remote(run, env_repository.address(run))
-    return step.Ports(remote, Kustomize(run.environment))
+    lent = {name: value for name, value in run.environment.items() if name in KUSTOMIZE_VARIABLES}
+    return step.Ports(remote, Kustomize(lent))
 
 
 @click.command()
@@ -28,5 +32,5 @@ def bump(context: click.Context, /, **_: Any) -> None:
     never overwritten, and a race with others is found out and replayed.
     """
     with opened(context) as run:
-        env_repository.address(run)
-        run.run(run.stage(step, ports, project=run.project))
+        where = env_repository.address(run)
+        run.run(run.stage(step, ports, project=run.project, env_project=where.path))

@@ -1,6 +1,7 @@
 """Where the env repository is, and what may be sent there."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline_tools.adapters.git import Remote
 from pipeline_tools.commands.session import Session
@@ -8,6 +9,7 @@ from pipeline_tools.errors import Denied, PipelineError
 from pipeline_tools.text import references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.printing import printable
 
 
 @dataclass(frozen=True)
@@ -31,22 +33,40 @@ def address(run: Session) -> Address:
     """Resolve `--env-project`, a path on this project's GitLab or an address of its own.
 
     Raises:
-        click.UsageError: it is missing; PipelineError: neither path nor address;
+        click.UsageError: it is missing; PipelineError: neither path nor address, or with a password in it;
         Denied: only a file of the checkout names it, and on another host than the origin remote's.
     """
     text = run.required("env_project")
     if references.PROJECT.fullmatch(text):
         return Address(f"{run.gitlab_url}/{text}.git", run.gitlab_url, text)
-    if "://" not in text and not text.startswith(("/", "./", "../")) and ":" not in text:
-        raise PipelineError(
-            f"{text!r} is neither a project's path nor an address", hint="write it like platform/env"
-        )
-    plain, _, password = references.userless(text)
-    run.console.mask.add(Secret(password))
-    if run.is_from_include("env_project") and references.origin(plain) != references.origin(run.gitlab_url):
+    found = _spelled_out(run, text)
+    if run.is_from_include("env_project") and references.origin(found.git) != references.origin(
+        run.gitlab_url
+    ):
         raise Denied(
-            f"no credential goes to {references.origin(plain) or plain}: only .gitlab-ci.yml names it",
+            f"no credential goes to {references.origin(found.git) or found.git}: only .gitlab-ci.yml names it",
             hint="say that you mean that host with --env-project or PT_ENV_PROJECT",
+        )
+    return found
+
+
+def _spelled_out(run: Session, text: str) -> Address:
+    """An address with a host, or a folder of this machine."""
+    if "://" not in text and text.startswith(("/", "./", "../")):
+        folder = str(Path(text).resolve())
+        return Address(folder, "", folder)
+    plain, _, password = references.userless(text)
+    run.console.mask.add_if_long_enough(Secret(password))
+    if password or not references.origin(plain):
+        raise PipelineError(
+            f"{printable(plain)} is neither a project's path nor an address without a password",
+            hint="write it like platform/env; the token belongs into PT_ENV_TOKEN",
+        )
+    if run.source.gitlab_url and plain.startswith(
+        f"{run.gitlab_url}/"
+    ):  # an instance below a relative URL too
+        return Address(
+            plain, run.gitlab_url, plain.removeprefix(run.gitlab_url).strip("/").removesuffix(".git")
         )
     host = references.origin(plain)
     return Address(

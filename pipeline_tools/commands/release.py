@@ -18,24 +18,36 @@ from pipeline_tools.commands.trigger import TriggerAccess
 from pipeline_tools.options import of
 from pipeline_tools.steps import build, bump, push, tag, trigger
 from pipeline_tools.steps.shape import Stage
+from pipeline_tools.text.receipt import Built, Bumped, Pushed, Receipt, Tagged
 
 _STEPS = (tag.Options, build.Options, push.Options, bump.Options, trigger.Options)
 _ACCESS = (Engine, RegistryAccess, EnvAccess, TriggerAccess, Source)
 
 
+_ANY = Receipt(
+    Tagged("v0.0.0", "0.0.0", "0" * 40),
+    Built("registry.example/any", "sha-0", bump.UNKNOWN_DIGEST),
+    Pushed("registry.example/any", "0.0.0", bump.UNKNOWN_DIGEST),
+    Bumped("any", "main", "0" * 40),
+)
+"""A receipt that makes every step's request possible: what is wrong with an option shows before anything is done."""
+
+
 def _stages(run: Session) -> list[Stage]:
     """The five, in order. Nothing is opened before its turn, but what is missing is said before anything is done."""
     run.required("repository")
-    env_repository.address(run)
-    bump.named(run.options(bump.Options))
-    return [
+    env_project = env_repository.address(run).path
+    stages = [
         run.stage(tag, tag_command.ports),
         run.stage(build, build_command.ports),
         run.stage(push, push_command.ports),
         # A trigger follows, so the push itself need not start a pipeline.
-        run.stage(bump, bump_command.ports, project=run.project, skip_ci=True),
-        run.stage(trigger, trigger_command.ports),
+        run.stage(bump, bump_command.ports, project=run.project, env_project=env_project, skip_ci=True),
+        run.stage(trigger, trigger_command.ports, env_project=env_project),
     ]
+    for stage in stages:
+        stage.request(_ANY)
+    return stages
 
 
 @click.command()

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from pipeline_tools import options
 from pipeline_tools.adapters.checkout import Checkout
 from pipeline_tools.adapters.git import Remote
+from pipeline_tools.console import Console
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.flows import release
 from pipeline_tools.steps import shape
@@ -23,9 +24,6 @@ from pipeline_tools.text import pairs, receipt, references, reports, versions
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.receipt import Receipt, Tagged
-
-if TYPE_CHECKING:
-    from pipeline_tools.console import Console
 
 T = TypeVar("T")
 
@@ -68,6 +66,8 @@ class Session:
         self.is_dry_run: bool = self.params.get("dry_run", False)
         self.patience = Patience(self.params.get("timeout", 3600.0), base=0.5)
         self._context = context
+        self._reports = _reports(self.params.get("report", ()))
+        _take_out_of_the_environment(self.console)
 
     # Parameters --------------------------------------------------------------------------------------------
 
@@ -90,18 +90,17 @@ class Session:
         """Whether only the checkout's `.gitlab-ci.yml` gives this parameter: no credential goes to a host it names."""
         return self._context.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
 
+    def is_from_command_line(self, name: str) -> bool:
+        """Whether the person who typed the command gave this parameter."""
+        return self._context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
     def _parameter(self, name: str) -> click.Parameter:
         return next(param for param in self._context.command.params if param.name == name)
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
-        """The environment for children: ours, without any secret we were given."""
-        secrets = {
-            value.reveal() for value in self.params.values() if isinstance(value, Secret) and value.reveal()
-        }
-        return {
-            key: value for key, value in os.environ.items() if not any(secret in value for secret in secrets)
-        }
+        """The environment for children: ours, from which the secrets are gone."""
+        return dict(os.environ)
 
     # The application repository ----------------------------------------------------------------------------
 
@@ -124,7 +123,7 @@ class Session:
             PipelineError: neither is there.
         """
         if self.source.gitlab_url:
-            return self.source.gitlab_url.rstrip("/")
+            return references.web(self.source.gitlab_url)
         origin = references.origin(self._origin[0])
         if not origin:
             raise PipelineError("which GitLab? the checkout has no origin remote", hint="give --gitlab-url")
@@ -148,12 +147,21 @@ class Session:
         if password:
             return Credential(user, Secret(password))
         if references.origin(url) != references.origin(self.gitlab_url):
-            return None
+            return self._stored_credential
         if self.source.gitlab_token.reveal():
             return Credential("oauth2", self.source.gitlab_token)
-        return (
-            Credential("gitlab-ci-token", self.source.job_token) if self.source.job_token.reveal() else None
-        )
+        if self.source.job_token.reveal():
+            return Credential("gitlab-ci-token", self.source.job_token)
+        return self._stored_credential
+
+    @cached_property
+    def _stored_credential(self) -> Credential | None:
+        """What git on this machine has stored for the origin: the scratch repository does not see the checkout's helpers."""
+        url = self._origin[0]
+        found = self.checkout.credential(url, self.environment) if url.startswith("http") else None
+        if found:
+            self.console.mask.add_if_long_enough(found.password)
+        return found
 
     def remote(self, url: str, credential: Callable[[], Credential | None]) -> Remote:
         """A remote that is closed with this session."""
@@ -188,7 +196,7 @@ class Session:
     def _read_receipt(self) -> Receipt:
         """The receipt of the jobs before, if it is of this commit; else one that begins with the tag at HEAD."""
         path: Path = self.params["receipt"]
-        found = receipt.loads(path.read_text(), str(path)) if path.is_file() else Receipt()
+        found = receipt.loads(path.read_bytes(), str(path)) if path.is_file() else Receipt()
         here = self._tagged()
         is_other = found.tag is not None and here is not None and found.tag != here
         if found.tag and not is_other:
@@ -205,16 +213,66 @@ class Session:
         if self.is_dry_run:
             return
         _replace(self.params["receipt"], receipt.dumps(after))
-        for kind, path in pairs.parse("--report", self.params["report"]).items():
+        for kind, path in self._reports.items():
             _replace(Path(path), reports.render(kind, after))
 
 
+GIT_VARIABLES = frozenset(
+    {
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_COMMON_DIR",
+        "GIT_DIR",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INTERNAL_SUPER_PREFIX",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_WORK_TREE",
+    }
+)
+"""What ties git to one repository (`git rev-parse --local-env-vars`), and would tie our scratch ones to it too."""
+
+
+def _take_out_of_the_environment(console: Console) -> None:
+    """Secrets have been read, and git's own variables are for another repository: no child inherits either.
+
+    A library's children too (GitPython's git, docker's credential helpers), so the process forgets them. What
+    this command does not use is masked all the same: a job has the secrets of every step.
+    """
+    for name in options.SECRET_VARIABLES:
+        console.mask.add_if_long_enough(Secret(os.environ.pop(name, "")))
+    for name in GIT_VARIABLES:
+        os.environ.pop(name, None)
+
+
+def _reports(words: Iterable[str]) -> dict[str, str]:
+    """Path by kind of report, known to be good before anything is done."""
+    found = pairs.parse("--report", words)
+    for kind in found:
+        reports.render(kind, Receipt())
+    return found
+
+
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text)
-    Path(file.name).replace(path)
+    """Write a file whole or not at all, readable for the jobs after this one, whoever they run as.
+
+    Raises:
+        PipelineError: it cannot be written there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(text)
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise PipelineError(
+            f"{path} cannot be written: {error.strerror}", hint="see --receipt and --report"
+        ) from None
 
 
 @contextmanager

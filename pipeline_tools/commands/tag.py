@@ -29,8 +29,16 @@ def ports(run: Session) -> step.Ports:
 
 
 def _stage(run: Session, tag_name: str | None, **changes: Any) -> Stage:
-    """The tag step on NAME, with some fields of its request changed."""
-    plain = run.stage(step, ports, tag=tag_name or run.source.tag)
+    """The tag step on NAME, with some fields of its request changed.
+
+    A job's commit (CI_COMMIT_SHA) says nothing about a tag that NAME names.
+    """
+    changed = (
+        {"tag": tag_name, **({} if run.is_from_command_line("commit") else {"commit": None})}
+        if tag_name
+        else {}
+    )
+    plain = run.stage(step, ports, **changed)
     return replace(plain, request=lambda receipt: replace(plain.request(receipt), **changes))
 
 

@@ -35,7 +35,7 @@ def ports(run: Session) -> step.Ports:
     reader = Project(where.gitlab, where.path, tokens.env_token, variable="PT_ENV_TOKEN")
     return step.Ports(
         reader=reader if tokens.env_token.reveal() else None,
-        start=_start(where, tokens),
+        start=_start(where, tokens, is_ours=where.gitlab == run.gitlab_url),
         default_branch=lambda: _default_branch(env_repository.remote(run, where)),
         patience=run.patience,
     )
@@ -50,9 +50,10 @@ def _default_branch(remote: Remote) -> str:
         ) from None
 
 
-def _start(where: Address, tokens: TriggerAccess) -> Start:
-    """With a trigger token, else the job's token, else the env token."""
-    for token, name in ((tokens.trigger_token, "PT_TRIGGER_TOKEN"), (tokens.job_token, "CI_JOB_TOKEN")):
+def _start(where: Address, tokens: TriggerAccess, *, is_ours: bool) -> Start:
+    """With a trigger token, else (on this job's own GitLab) the job's token, else the env token."""
+    job_token = tokens.job_token if is_ours else Secret("")
+    for token, name in ((tokens.trigger_token, "PT_TRIGGER_TOKEN"), (job_token, "CI_JOB_TOKEN")):
         if token.reveal():
             project = Project(where.gitlab, where.path, Secret(""), variable=name)
             return partial(_by_trigger, project, token)
@@ -83,4 +84,4 @@ def trigger(context: click.Context, /, **_: Any) -> None:
     One that is there already is taken instead, if PT_ENV_TOKEN may read pipelines.
     """
     with opened(context) as run:
-        run.run(run.stage(step, ports))
+        run.run(run.stage(step, ports, env_project=env_repository.address(run).path))

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 UNKNOWN_DIGEST = "sha256:" + "0" * 64
 """Stands for the digest in the plan of a release that is not built yet; never written."""
 
+NOBODY = "pipeline-tools@noreply.invalid"
+
 
 @dataclass(frozen=True)
 class Options:
@@ -39,7 +41,7 @@ class Options:
     render: bool = True
     skip_ci: bool = False
     author_name: str = "pipeline-tools"
-    author_email: str = "pipeline-tools@noreply.invalid"
+    author_email: str = NOBODY
     project: str | None = None
     pipeline_url: str | None = None
 
@@ -155,6 +157,8 @@ def request(options: Options, receipt: Receipt) -> Request:
     """
     named(options)
     images = tuple(_wanted(word, receipt.push) for word in options.image)
+    if len({image.name for image in images}) < len(images):
+        raise PipelineError("one image is named twice", hint="give each --image once")
     overlays = tuple(dict.fromkeys(references.folder(overlay) for overlay in options.overlay))
     return Request(
         project=options.env_project,
@@ -162,7 +166,7 @@ def request(options: Options, receipt: Receipt) -> Request:
         overlays=overlays,
         images=images,
         trailers=_trailers(options, receipt, overlays, images),
-        author=(options.author_name, options.author_email),
+        author=(_signed(options.author_name, "pipeline-tools"), _signed(options.author_email, NOBODY)),
         allow_downgrade=options.allow_downgrade,
         render=options.render,
         push_options=("ci.skip",) if options.skip_ci else (),
@@ -222,6 +226,11 @@ def _trailers(
     return (("Bump-Id", identity), *((key, _one_line(value)) for key, value in facts if value))
 
 
+def _signed(value: str, default: str) -> str:
+    """`value` as git takes it in a signature (git-commit-tree(1)): without angle brackets and control characters."""
+    return _one_line(value.translate({ord("<"): None, ord(">"): None})).strip(" .,:;\"'") or default
+
+
 def _one_line(value: str) -> str:
     """A trailer's value must not begin another line, so that nobody forges a trailer."""
     return "".join(character for character in value if character.isprintable())
@@ -232,7 +241,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     branch = request.branch or read("main", ports.remote.head)
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
     found = [_file(ports.remote, tip, overlay) for overlay in request.overlays] if tip else []
-    is_done = bool(found) and all(_is_written(text, path, request.images) for path, text in found)
+    is_done = any(_is_written(text, path, request.images) for path, text in found)
     earlier = read(None, ports.remote.find, branch, f"Bump-Id: {request.trailers[0][1]}") if is_done else None
     return Facts(branch=branch, tip=tip, files=tuple(found), earlier=earlier, unread=read.unread)
 
@@ -327,7 +336,8 @@ def _version(tag: str | None) -> Version | None:
 
 def _status(changes: list[Change]) -> Status:
     found = {change.status for change in changes}
-    order = (Status.PLANNED, Status.SUPERSEDED, Status.UNCHANGED)
+    # Where one overlay has our image and another a newer one, our commit still wants its pipeline.
+    order = (Status.PLANNED, Status.UNCHANGED, Status.SUPERSEDED)
     return next(status for status in order if status in found)
 
 

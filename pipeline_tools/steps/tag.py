@@ -59,12 +59,13 @@ class Ports:
 class Facts:
     """What is known.
 
-    `tags` holds the commit by tag; `branches` the lines that may be released from and `line` the first of them
+    `name` is the tag in question, None for the next one; `tags` holds the commit by tag; `branches` the lines that may be released from and `line` the first of them
     that contains the commit; `base` the last release in the commit's history and `changes` what came since;
     `released` whether the GitLab Release is there.
     """
 
     commit: str
+    name: str | None
     tags: dict[str, str]
     branches: tuple[str, ...]
     line: str | None
@@ -138,32 +139,34 @@ def request(options: Options, _receipt: Receipt) -> Request:
 
 def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
-    commit = _commit(request, ports)
     branches = _branches(request, ports, read)
     tags, tips = _refs(ports, branches, read)
+    commit = _commit(request, tags, ports)
     line = read(None, _line, ports, tips, commit)
-    is_named = request.name is not None or _at(commit, tags, request.pattern) is not None
+    name = request.name or (None if request.is_next or request.pre else _at(commit, tags, request.pattern))
     base: str | None = None
     changes: tuple[Change, ...] = ()
-    if request.is_next or request.creates or not is_named:
-        base, changes = read((None, ()), _history, request, ports, tags, line or branches[0], commit)
+    if request.creates or not name:
+        below = replace(request, name=name)
+        base, changes = read((None, ()), _history, below, ports, tags, line or branches[0], commit)
     if request.creates and ports.gitlab is None:
         read.errors.append(_tokenless())
     return Facts(
         commit=commit,
+        name=name,
         tags=tags,
         branches=branches,
         line=line,
         base=base,
         changes=changes,
-        released=_released(request, ports, read),
+        released=_released(name, request, ports, read),
         unread=read.unread,
     )
 
 
-def _commit(request: Request, ports: Ports) -> str:
+def _commit(request: Request, tags: dict[str, str], ports: Ports) -> str:
     """The commit of the release: as given, that of a tag to be checked, or HEAD."""
-    known = None if request.creates else ports.checkout.tags.get(request.name or "")
+    known = None if request.creates else {**ports.checkout.tags, **tags}.get(request.name or "")
     return request.commit or known or ports.checkout.head
 
 
@@ -235,10 +238,10 @@ def _base(tags: dict[str, str], ancestors: frozenset[str], request: Request) -> 
     return known[max(finals)] if finals else None
 
 
-def _released(request: Request, ports: Ports, read: Reading) -> bool:
-    if not (request.creates and request.name and ports.gitlab):
+def _released(name: str | None, request: Request, ports: Ports, read: Reading) -> bool:
+    if not (request.creates and name and ports.gitlab):
         return False
-    return read(False, ports.gitlab.has_release, request.name)
+    return read(False, ports.gitlab.has_release, name)
 
 
 def _tokenless() -> PipelineError:
@@ -254,10 +257,9 @@ def plan(request: Request, facts: Facts) -> Plan:
     Raises:
         Refused: the tag is on another commit, or its commit is on no line that may be released from.
     """
-    name = request.name or (None if request.is_next else _at(facts.commit, facts.tags, request.pattern))
-    if name is None and _nothing_new(request, facts):
+    if facts.name is None and _nothing_new(request, facts):
         return _settled(facts.base or "", request, facts)
-    name = name or _next(request, facts)
+    name = facts.name or _next(request, facts)
     exists = _exists(name, facts)
     if facts.line is None and not facts.unread:
         raise Refused(
@@ -314,7 +316,11 @@ def _next(request: Request, facts: Facts) -> str:
     pre_releases = [v for v in versions.releases(facts.tags, request.pattern) if v.prerelease]
     known = [*pre_releases, *([versions.parse(facts.base, request.pattern)] if facts.base else [])]
     prefix = "" if facts.base and not facts.base.startswith("v") else "v"
-    return prefix + str(versions.following(known, commits.greatest(facts.changes) or "patch", request.pre))
+    change = commits.greatest(facts.changes) or "patch"
+    taken = versions.releases(facts.tags, request.pattern)
+    while (found := versions.following(known, change, request.pre)) in taken:
+        known.append(found)  # another line has it already: a version is given once
+    return f"{prefix}{found}"
 
 
 def check(plan: Plan, _ports: Ports) -> Plan:
@@ -337,8 +343,7 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     if ports.gitlab is None:
         raise _tokenless()
     _create_tag(plan, ports.gitlab)
-    if not plan.released and not ports.gitlab.has_release(plan.name):
-        ports.gitlab.create_release(plan.name, plan.notes)
+    _create_release(plan, ports.gitlab)
     return replace(plan.foreseen(), status=Status.DONE)
 
 
@@ -346,9 +351,25 @@ def _create_tag(plan: Plan, gitlab: "Project") -> None:
     """Look, then create; of two creators at once the second finds the first one's tag."""
     found = gitlab.tag(plan.name)
     if found is None:
-        gitlab.create_tag(plan.name, plan.commit, plan.notes)
-    elif found.commit != plan.commit:
+        try:
+            gitlab.create_tag(plan.name, plan.commit, plan.notes)
+        except PipelineError:
+            found = gitlab.tag(plan.name)
+            if found is None:
+                raise
+    if found and found.commit != plan.commit:
         raise Refused(f"tag {plan.name} is on {found.commit[:8]} by now", hint="choose the next version")
+
+
+def _create_release(plan: Plan, gitlab: "Project") -> None:
+    """Likewise."""
+    if gitlab.has_release(plan.name):
+        return
+    try:
+        gitlab.create_release(plan.name, plan.notes)
+    except PipelineError:
+        if not gitlab.has_release(plan.name):
+            raise
 
 
 def record(receipt: Receipt, outcome: Outcome) -> Receipt:

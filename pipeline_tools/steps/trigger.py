@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pipeline_tools.errors import PipelineError
+from pipeline_tools.errors import Denied, PipelineError, Unavailable
 from pipeline_tools.steps.shape import Patience, Reading, Status, Step
 from pipeline_tools.text import pairs, references
 from pipeline_tools.text.receipt import Receipt, Triggered
@@ -23,8 +23,12 @@ FINAL = frozenset({"success", "failed", "canceled", "skipped"})
 WAITING = frozenset({"manual", "scheduled"})
 """The statuses in which a pipeline goes on only when a person, or a date, says so."""
 
-IGNORED = frozenset({"skipped", "canceled", "canceling"})
-"""A pipeline that did not run is none: a push with ci.skip leaves a skipped one behind."""
+IGNORED = frozenset({"failed", "skipped", "canceled", "canceling"})
+"""A pipeline that failed or did not run is none (a push with ci.skip leaves a skipped one behind): to run the
+trigger again is to try again."""
+
+SOURCES = frozenset({"api", "pipeline", "push", "trigger", "web"})
+"""What starts a pipeline of a branch for its content; a schedule's or a merge request's is about something else."""
 
 MOST = 20
 """How many of the branch's newest pipelines are looked at for one that contains the bump."""
@@ -159,13 +163,33 @@ def facts(request: Request, ports: Ports) -> Facts:
     branch = request.branch or read("main", ports.default_branch)
     found = None
     if request.commit and ports.reader and not request.superseded:
-        found = read(None, _containing, ports.reader, branch, request.commit)
+        found = _found(ports.reader, branch, request.commit, read, waits=request.waits)
+    if found and (request.variables or request.inputs):
+        log.warning(
+            "pipeline %d contains the bump already: variables and inputs reach only one that is started",
+            found.id,
+        )
     return Facts(branch=branch, found=found, unread=read.unread)
+
+
+def _found(reader: "Project", branch: str, commit: str, read: Reading, *, waits: bool) -> "Pipeline | None":
+    """The pipeline that contains the commit; without the right to list pipelines none is found, and said so."""
+    try:
+        return _containing(reader, branch, commit)
+    except Denied as error:
+        if waits:
+            read.errors.append(error)
+        else:
+            log.warning("a pipeline that contains the bump already would not be found: %s", error)
+    except Unavailable as error:
+        read.errors.append(error)
+    return None
 
 
 def _containing(reader: "Project", branch: str, commit: str) -> "Pipeline | None":
     """The newest pipeline on this very commit, else the newest one whose commit contains it."""
-    candidates = [pipeline for pipeline in reader.pipelines(branch, MOST) if pipeline.status not in IGNORED]
+    known = reader.pipelines(branch, MOST)
+    candidates = [found for found in known if found.status not in IGNORED and found.source in SOURCES]
     exact = (pipeline for pipeline in candidates if pipeline.sha == commit)
     later = (pipeline for pipeline in candidates if reader.contains(pipeline.sha, commit))
     return next(exact, None) or next(later, None)
@@ -229,12 +253,21 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
 
 def _must_contain(plan: Plan, pipeline: "Pipeline", ports: Ports) -> None:
     if plan.commit and pipeline.sha != plan.commit and ports.reader:
-        if ports.reader.contains(pipeline.sha, plan.commit):
+        if plan.found or _contains(ports.reader, pipeline.sha, plan.commit):
             return
         raise PipelineError(
             f"pipeline {pipeline.id} runs on {pipeline.sha[:8]}, which does not contain the bump {plan.commit[:8]}",
             hint=f"was {plan.branch} force-pushed? run bump again",
         )
+
+
+def _contains(reader: "Project", sha: str, commit: str) -> bool:
+    """Whether `sha` contains `commit`; without the right to read commits the branch is trusted to."""
+    try:
+        return reader.contains(sha, commit)
+    except Denied as error:
+        log.warning("not checked that the pipeline contains the bump: %s", error)
+        return True
 
 
 def _follow(pipeline: "Pipeline", plan: Plan, ports: Ports) -> "Pipeline":

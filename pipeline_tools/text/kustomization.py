@@ -238,15 +238,18 @@ def _load(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
+_LISTS = ("resources", "bases", "components", "transformers", "generators", "validators")
+
+
 def folders(text: str, path: str) -> tuple[str, ...]:
-    """What `resources`, `bases` and `components` name that may be another kustomization's folder.
+    """What the lists of other kustomizations (`resources`, `components`, …) name that may be a folder.
 
     Addresses (`https://…`, `git@…`, `github.com/…?ref=…`) are left out. kustomize reads no other file outside a
     kustomization's own folder (its load restrictor, `LoadRestrictionsRootOnly`).
     """
     _compose(text, path)
     content = _load(text)
-    lists = [content.get(key) or [] for key in ("resources", "bases", "components")]
+    lists = [content.get(key) or [] for key in _LISTS]
     return tuple(item for items in lists for item in items if isinstance(item, str) and not _is_remote(item))
 
 

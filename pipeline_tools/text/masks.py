@@ -84,6 +84,11 @@ class Mask:
         # Longest first, so that a form inside another cannot leave a readable rest.
         self._forms = tuple(sorted({*self._forms, *variants(value)}, key=lambda form: (-len(form), form)))
 
+    def add_if_long_enough(self, secret: Secret) -> None:
+        """Hide `secret` from now on, unless it is too short to be one."""
+        if len(secret.reveal().strip()) >= SHORTEST:
+            self.add(secret)
+
     def text(self, text: str) -> str:
         for form in self._forms:
             if form in text:

@@ -12,6 +12,8 @@ from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import references
 
 SCHEMA = 1
+LARGEST = 1024 * 1024
+"""Bytes that a receipt may have; ours have a thousand."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Receipt:
 
 
 _SECTIONS = {"tag": Tagged, "build": Built, "push": Pushed, "bump": Bumped, "trigger": Triggered}
-_GRAMMAR = {"commit": references.COMMIT, "digest": references.DIGEST}
+_GRAMMAR = {"commit": references.COMMIT, "digest": references.DIGEST, "repository": references.REPOSITORY}
+_KINDS: dict[str, type] = {"pipeline": int, "superseded": bool, "moved": tuple}
 
 T = TypeVar("T")
 
@@ -85,28 +88,30 @@ def dumps(receipt: Receipt) -> str:
     return json.dumps({"schema": SCHEMA, **sections}, indent=2) + "\n"
 
 
-def loads(text: str, path: str) -> Receipt:
+def loads(content: bytes, path: str) -> Receipt:
     """Read a receipt.
 
     Raises:
         PipelineError: not JSON, another schema, an unknown or missing member, a value against its grammar.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(content[: LARGEST + 1])
         if data["schema"] != SCHEMA:
             raise PipelineError(
                 f"{path} has receipt schema {data['schema']!r}, this version reads {SCHEMA}",
                 hint="use one version of the toolkit in all jobs of a pipeline",
             )
         return Receipt(**{name: _section(_SECTIONS[name], data[name]) for name in data if name != "schema"})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise PipelineError(
             f"{path} is not a release receipt: {type(error).__name__}: {str(error)[:80]}",
             hint="it is the artifact release.json of the job before; remove it to start afresh",
         ) from None
 
 
-def _section(cls: type[T], data: dict[str, Any]) -> Any:
+def _section(cls: type[T], data: Any) -> Any:
+    if not isinstance(data, dict):
+        raise TypeError(f"{cls.__name__} is no object")
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
     for field in fields(cls):  # type: ignore[arg-type]
         _check(field.name, values.get(field.name))
@@ -114,6 +119,8 @@ def _section(cls: type[T], data: dict[str, Any]) -> Any:
 
 
 def _check(name: str, value: object) -> None:
-    grammar = _GRAMMAR.get(name)
-    if grammar and value is not None and not (isinstance(value, str) and grammar.fullmatch(value)):
-        raise ValueError(f"{name} is {value!r}")
+    kind, grammar = _KINDS.get(name, str), _GRAMMAR.get(name)
+    if value is None:
+        return
+    if not isinstance(value, kind) or (grammar and not grammar.fullmatch(str(value))):
+        raise ValueError(f"{name} is {value!r:.60}")

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text.printing import printable
@@ -64,6 +64,7 @@ def repository(text: str) -> Repository:
             f"{printable(text)} is not a repository of a registry",
             hint="write it like europe-west1-docker.pkg.dev/project/repository/app: a host, lower case, no tag",
         )
+    _split(f"https://{host}")
     return Repository(host=host, name=found["name"])
 
 
@@ -85,9 +86,21 @@ def reference(text: str) -> Reference:
     return Reference(name=name, tag=tag or None, digest=digest or None)
 
 
+def _split(url: str) -> SplitResult:
+    """`url` in its parts, with a port that is one."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (it is checked when it is read)
+    except ValueError as error:
+        raise PipelineError(
+            f"{printable(url)} is not an address: {error}", hint="write it like https://host/path"
+        ) from None
+    return parts
+
+
 def userless(url: str) -> tuple[str, str, str]:
     """An http(s) address without its user information, then the user and the password it had."""
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme not in {"http", "https"} or "@" not in parts.netloc:
         return url, "", ""
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -96,7 +109,7 @@ def userless(url: str) -> tuple[str, str, str]:
 
 def project_path(url: str) -> str:
     """The path of a GitLab project in the address of its repository: `group/app` of `https://host/group/app.git`."""
-    path = urlsplit(url).path if "://" in url else url.partition(":")[2] or url
+    path = _split(url).path if "://" in url else url.partition(":")[2] or url
     return path.strip("/").removesuffix(".git")
 
 
@@ -136,6 +149,19 @@ def origin(url: str) -> str:
     if "://" not in url:
         host, colon, _ = url.partition(":")
         return host.rpartition("@")[2].lower() if colon and "/" not in host else ""
-    parts = urlsplit(url)
+    parts = _split(url)
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
     return f"{parts.scheme}://{host}" if parts.scheme in {"http", "https"} else host
+
+
+def web(url: str) -> str:
+    """An http(s) address without a slash at its end.
+
+    Raises:
+        PipelineError: it is none.
+    """
+    if not origin(url).startswith("http"):
+        raise PipelineError(
+            f"{printable(url)} is not an http address", hint="write it like https://gitlab.example.com"
+        )
+    return url.rstrip("/")

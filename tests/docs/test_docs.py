@@ -97,7 +97,7 @@ def test_exit_codes_are_those_of_the_code() -> None:
 
 def test_the_receipt_is_one() -> None:
     shown = example("reference/receipt.md", "receipt")
-    assert json.loads(receipt.dumps(receipt.loads(json.dumps(shown), "release.json"))) == shown
+    assert json.loads(receipt.dumps(receipt.loads(json.dumps(shown).encode(), "release.json"))) == shown
     for name, fields_text in rows("reference/receipt.md")[1:]:
         section = receipt._SECTIONS[name.strip("`")]
         assert all(f"`{field.name}`" in fields_text for field in fields(section)), name

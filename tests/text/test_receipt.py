@@ -23,7 +23,7 @@ FULL = Receipt(
 
 @pytest.mark.parametrize("made", [Receipt(), Receipt(tag=FULL.tag), FULL])
 def test_round_trip(made: Receipt) -> None:
-    assert receipt.loads(receipt.dumps(made), "release.json") == made
+    assert receipt.loads(receipt.dumps(made).encode(), "release.json") == made
 
 
 @given(
@@ -34,7 +34,7 @@ def test_round_trip(made: Receipt) -> None:
 )
 def test_anything_else_is_refused_with_its_name(text: str) -> None:
     with pytest.raises(PipelineError, match=r"release\.json"):
-        receipt.loads(text, "release.json")
+        receipt.loads(text.encode(), "release.json")
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,22 @@ def test_anything_else_is_refused_with_its_name(text: str) -> None:
         {"build": {"repository": "a", "tag": "b", "digest": "sha256:12"}},
         {"tag": {"name": "v1"}},
         {"unknown": {}},
+        {"tag": None},
+        {"tag": "x"},
+        {"bump": {"project": "a/b", "branch": 5, "commit": COMMIT}},
+        {"push": {"repository": 5, "tag": "1", "digest": DIGEST}},
     ],
 )
 def test_a_receipt_against_its_grammar(changed: dict[str, object]) -> None:
     data = {**json.loads(receipt.dumps(FULL)), **changed}
     with pytest.raises(PipelineError):
-        receipt.loads(json.dumps(data), "release.json")
+        receipt.loads(json.dumps(data).encode(), "release.json")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b" " * 2_000_000])
+def test_a_receipt_that_is_no_text_or_too_much(content: bytes) -> None:
+    with pytest.raises(PipelineError, match="not a release receipt"):
+        receipt.loads(content, "release.json")
 
 
 def test_dotenv_has_eight_plain_lines() -> None:
