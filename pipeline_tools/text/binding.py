@@ -4,9 +4,9 @@
 image that is not allowed) is in `_cross`.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import chain
 from typing import ClassVar
 
@@ -62,7 +62,6 @@ class Cluster:
     """The GKE cluster of the runners."""
 
     project: str = said(Text(names.PROJECT), "its Google Cloud project")
-    project_number: str = said(Text(names.PROJECT_NUMBER), "that project's number")
     location: str = said(Text(names.LOCATION), "its region or zone")
     name: str = said(Text(names.CLUSTER), "its name")
     dataplane: str = said(
@@ -70,6 +69,11 @@ class Cluster:
     )
     node_pools: tuple[NodePool, ...] = said(
         Parts(NodePool, names.CLUSTER), "the node pools that classes may name"
+    )
+    project_number: str | None = said(
+        Text(names.PROJECT_NUMBER),
+        "its project's number, for people: nothing rendered needs it",
+        default=None,
     )
     endpoint: str | None = said(
         Text(names.HTTPS), "address of its API, as Vault outside the cluster reaches it", default=None
@@ -237,10 +241,8 @@ class Runner:
     grace: int = said(
         Duration(10, LONGEST_GRACE), "how long a pod may go on when its node is taken away", default=600
     )
-    service_account_overwrite: str = said(
-        Choice(("",)), "always empty: a job does not choose its account", default=""
-    )
     REFUSED: ClassVar = {
+        "service_account_overwrite": "a job does not choose its account; another account is another class",
         "privileged": "no class is privileged",
         "vault": "the environment's vault is that of deploy and apply; a build has none",
     }
@@ -501,8 +503,19 @@ def _runner(binding: Binding, runner: Runner, prefix: str) -> Iterator[Saying]:
     pools = [pool.name for pool in binding.cluster.node_pools]
     if runner.node_pool not in pools:
         yield f"{prefix}.node_pool", f"{runner.node_pool} is none of cluster.node_pools ({', '.join(pools)})"
-    if not any(fnmatchcase(runner.image, pattern) for pattern in runner.allowed_images):
+    if not any(admits(pattern, runner.image) for pattern in runner.allowed_images):
         yield f"{prefix}.image", f"{runner.image} matches none of allowed_images"
+
+
+def admits(pattern: str, image: str) -> bool:
+    """Whether an image pattern admits an image, as the runner says it: `*` ends at a slash, `**` does not.
+
+    Source: gitlab-runner common/allowed_images.go, which matches with bmatcuk/doublestar.
+    """
+    parts = re.split(r"(\*+)", pattern)
+    stars = {"*": "[^/]*"}
+    translated = "".join(stars.get(part, ".*") if "*" in part else re.escape(part) for part in parts)
+    return re.fullmatch(translated, image) is not None
 
 
 def _build(environment: Environment, prefix: str) -> Iterator[Saying]:

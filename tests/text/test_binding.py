@@ -80,7 +80,7 @@ def test_the_example_is_one() -> None:
         (
             "tags: [sw-dev-deploy]",
             "tags: [sw-dev-deploy]\n        service_account_overwrite: ksa-.*",
-            "is none of",
+            "does not choose its account",
         ),
         ("tags: [sw-dev-deploy]", "tags: [sw-dev-deploy]\n        colour: red", "knows no 'colour'"),
         (
@@ -157,6 +157,17 @@ def test_every_problem_is_found_at_once() -> None:
 )
 def test_what_is_no_binding(text: str) -> None:
     assert problems(text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "image", "expected"),
+    [
+        ("r.io/t/*", "r.io/t/a:1", True), ("r.io/t/*", "r.io/t/a/b:1", False), ("r.io/t/**", "r.io/t/a/b:1", True),
+        ("r.io/t/a:1.*", "r.io/t/a:1.2", True), ("r.io/t/a", "r.io/t/a:1", False), ("r.io/t.x/*", "r.io/t-x/a", False),
+    ],
+)  # fmt: skip
+def test_images_are_matched_as_the_runner_does(pattern: str, image: str, expected: bool) -> None:
+    assert binding.admits(pattern, image) is expected
 
 
 @settings(max_examples=200, deadline=None)

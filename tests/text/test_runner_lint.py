@@ -14,6 +14,7 @@ from pipeline_tools.cli import cli
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import located, runner_lint
 from pipeline_tools.text.runner_lint import RULES
+from pipeline_tools.text.schema import Lines
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -307,10 +308,10 @@ TABLES = st.fixed_dictionaries({}, optional={
 @settings(max_examples=300, deadline=None)
 @given(POLICIES, TABLES)
 def test_no_part_is_too_odd(policy: dict[str, object], table: dict[str, object]) -> None:
-    document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": policy}, located.Lines())
+    document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": policy}, Lines())
     list(runner_lint._kubernetes(document))
     list(runner_lint._config({"runners": [{"name": "apply", "kubernetes": table, **table}]}))
-    list(runner_lint._role(located.Document("f.json", table, located.Lines())))
+    list(runner_lint._role(located.Document("f.json", table, Lines())))
 
 
 @settings(max_examples=300, deadline=None)
@@ -323,9 +324,9 @@ def test_no_shape_is_too_odd(shape: object) -> None:
         list(runner_lint._config(shape))
         list(runner_lint._config({"runners": [shape]}))
         list(runner_lint._config({"runners": [{"kubernetes": shape}]}))
-        document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": shape}, located.Lines())
+        document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": shape}, Lines())
         list(runner_lint._kubernetes(document))
-        list(runner_lint._role(located.Document("f.json", shape, located.Lines())))
+        list(runner_lint._role(located.Document("f.json", shape, Lines())))
 
 
 @settings(max_examples=200, deadline=None)
