@@ -14,10 +14,12 @@ import pytest
 from sandbox import parts
 from sandbox.engine import Engine
 from sandbox.gitlab import Gitlab
+from sandbox.kubernetes_tokens import Cluster, Issuer
 from sandbox.openbao import OpenBao
 from sandbox.pytest_parts import REQUIRED, require
 from sandbox.registry import Htpasswd, Registry
 from sandbox.token_server import PULL, TokenAuth
+from tests.vault_world import VaultWorld
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -139,6 +141,23 @@ def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
     require(parts.OPENBAO)
     with OpenBao.start(tmp_path_factory.mktemp("bao")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A Kubernetes API server that reviews the tokens it signed."""
+    with Cluster.start() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def vault(bao: OpenBao, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> VaultWorld:
+    """A bound platform on the OpenBao, with mounts of its own for each test file."""
+    world = VaultWorld(
+        bao, cluster, Issuer.make("https://gitlab.example.com"), tmp_path_factory.mktemp("job")
+    )
+    world.bind()
+    return world
 
 
 @pytest.fixture

@@ -56,6 +56,8 @@ def test_the_commands_of_the_release_are_there() -> None:
         "runner render",
         "runner lint",
         "runner bind",
+        "vault exec",
+        "vault doctor",
     }
 
 

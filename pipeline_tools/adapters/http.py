@@ -20,7 +20,7 @@ CONNECT, READ = 10.0, 60.0
 
 RETRIES = 4
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class _Adapter(HTTPAdapter):
@@ -41,17 +41,20 @@ class _SameOrigin(requests.Session):
         if target and references.origin(urljoin(resp.url, target)) != references.origin(resp.url):
             raise Denied(
                 f"{references.origin(resp.url)} redirects to {references.origin(target)}: no token goes there",
-                hint="name the instance by the address that it uses itself, as in --gitlab-url",
+                hint="name the instance by the address that it uses itself, as in --gitlab-url or --vault-address",
             )
         return target
 
 
-def session(*, backoff: float = 0.3, retries: int = RETRIES, stays: bool = False) -> requests.Session:
+def session(
+    *, backoff: float = 0.3, retries: int = RETRIES, stays: bool = False, statuses: frozenset[int] = PASSING
+) -> requests.Session:
     """A session that tries idempotent requests up to five times; a POST goes out once (look, then create).
 
     Args:
         backoff: seconds before the second try, doubled each time, with as much jitter.
         retries: 0 for what cannot be sent twice, such as a stream.
+        statuses: what an answer may have to be tried again; empty for a caller that looks at them itself.
         stays: whether a redirect to another host is an error: requests takes away only `Authorization`, and
             GitLab's tokens travel in headers and bodies of their own.
 
@@ -61,7 +64,7 @@ def session(*, backoff: float = 0.3, retries: int = RETRIES, stays: bool = False
         total=retries,
         backoff_factor=backoff,
         backoff_jitter=backoff,
-        status_forcelist=_PASSING,
+        status_forcelist=statuses,
         allowed_methods=_IDEMPOTENT,
         respect_retry_after_header=True,
     )

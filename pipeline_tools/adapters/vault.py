@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -35,7 +36,6 @@ _PASSING = frozenset({412, 429, 472, 473, 500, 502, 503, 504})
 _LONGEST_PAUSE = 5.0
 _REVOKE_SECONDS = 10.0
 """How long a revocation is tried: it delays the end of a job that has its result."""
-_REDIRECT = 307  # what a standby node answers that may not forward
 _V2 = 2  # the KV engine that has versions
 
 
@@ -371,7 +371,7 @@ _BAD_REQUEST = "is the path right, without a doubled data/, and the right engine
 
 
 class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
-    """Tries again what may pass, until the deadline; follows a standby's redirect, never out of TLS."""
+    """Tries again what may pass, until the deadline."""
 
     def __init__(self, seconds: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -387,6 +387,10 @@ class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
     ) -> Any:
         ask = partial(RawAdapter.request, self, method, url, headers, raise_exception=False, **kwargs)
         answer = self._insist(ask)
+        if answer.status_code == HTTPStatus.BAD_REQUEST and b"to an HTTPS server" in answer.content:
+            raise PipelineError(
+                f"{self.base_uri} speaks TLS", hint="--vault-address must begin with https://"
+            )
         if not answer.ok and raise_exception:
             self._raise_for_error(method, urlsplit(url).path, answer)
         return answer
@@ -409,8 +413,6 @@ class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
         """The answer if there is one, and what is wrong with it if something is."""
         try:
             answer = ask()
-            if answer.status_code == _REDIRECT:
-                answer = self._redirected(answer)
         except requests.exceptions.SSLError as error:
             raise _tls(self.base_uri, error) from None
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
@@ -420,19 +422,6 @@ class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
         except requests.RequestException as error:
             return None, http.reason(error)
         return answer, _errors(answer)
-
-    def _redirected(self, answer: requests.Response) -> requests.Response:
-        target = urlsplit(answer.headers.get("Location", ""))
-        if target.scheme not in {"https", urlsplit(self.base_uri).scheme}:
-            raise PipelineError(
-                f"{self.base_uri} redirects to {target.geturl()[:200]!r}, out of TLS",
-                hint="the servers' api_addr must be https",
-            )
-        again = answer.request.copy()
-        again.url = target.geturl()
-        settings = {name: self._kwargs[name] for name in ("verify", "cert", "timeout")}
-        followed: requests.Response = self.session.send(again, allow_redirects=False, **settings)
-        return followed
 
 
 def _client(server: Server) -> hvac.Client:
@@ -445,7 +434,7 @@ def _client(server: Server) -> hvac.Client:
         log.warning(
             "vault: %s is not https: tokens and secrets cross the network in the clear", server.address
         )
-    session = http.session(retries=0)
+    session = http.session(retries=0, stays=True, statuses=frozenset())
     session.verify = str(server.ca_file) if server.ca_file else True
     # A token of "" keeps hvac from reading VAULT_TOKEN and ~/.vault-token by itself.
     return hvac.Client(
@@ -455,7 +444,6 @@ def _client(server: Server) -> hvac.Client:
         verify=session.verify,
         timeout=None,
         namespace=server.namespace or None,
-        allow_redirects=False,
         adapter=partial(_Adapter, server.seconds),
     )
 
@@ -525,8 +513,6 @@ def _login_refused(login: Login, error: exceptions.VaultError) -> PipelineError:
     hint = next((text for words, text in _LOGIN_HINTS if any(word in said for word in words)), "")
     if not hint and not problem:
         hint = _unsaid(login)
-    if "HTTPS server" in said:
-        return PipelineError(f"{login}: {said}", hint="--vault-address must begin with https://")
     reason = f"{problem} ({said})" if problem else said
     return Denied(
         f"Vault refused {login}: {reason}", hint=(hint or _TIME_HINT).format(**_facts(login, claims))

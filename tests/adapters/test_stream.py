@@ -84,17 +84,15 @@ def test_no_such_program() -> None:
             stream.run([name], environment={"PATH": "/usr/bin"}, through=Mask().stream)
 
 
-def test_the_signals_and_descriptors_of_the_child_are_a_fresh_programs(tmp_path: Path) -> None:
+def test_the_signals_of_the_child_are_a_fresh_programs(tmp_path: Path) -> None:
     with (tmp_path / "out").open("wb") as out:
-        argv = ["sh", "-c", "cat /proc/self/status; echo; ls /proc/self/fd"]
+        argv = ["sh", "-c", "cat /proc/self/status"]
         stream.run(argv, environment=os.environ, through=Mask().stream, stdout=out.fileno())
-    status, descriptors = (tmp_path / "out").read_text().split("\n\n")
+    status = (tmp_path / "out").read_text()
     values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert int(values["SigBlk"], 16) == 0
     # Python itself ignores SIGPIPE (13).
-    assert int(values["SigIgn"], 16) & 1 << 12 == 0
-    assert descriptors.split()[:3] == ["0", "1", "2"]
-    assert len(descriptors.split()) == 4
+    assert not int(values["SigIgn"], 16) & 1 << 12
 
 
 DRIVER = """
