@@ -106,13 +106,17 @@ REPORTS = {"runner lint"}
 """What only answers a question has nothing to leave undone."""
 
 
+PLACES = {"secret", "secrets_below", "kubernetes_token_file"}
+"""Where a secret is, not what it is."""
+
+
 def test_no_secret_is_an_argument() -> None:
     words = ("token", "password", "secret", "auth_config")
     secrets = {
         str(param.name): param
         for command in LEAVES.values()
         for param in command.params
-        if any(word in str(param.name) for word in words)
+        if any(word in str(param.name) for word in words) and str(param.name) not in PLACES
     }
     assert secrets
     for param in secrets.values():
@@ -171,6 +175,10 @@ def test_help_and_completion_import_no_command() -> None:
         ("build", {"gitlab", "pipeline_tools.adapters.kustomize"}),
         ("push", {"gitlab", "pipeline_tools.adapters.docker", "pipeline_tools.adapters.kustomize"}),
         ("bump", {"gitlab", "docker", "requests", "pipeline_tools.adapters.registry"}),
+        (
+            "vault",
+            {"docker", "git", "gitlab", "ruamel", "rich", "pipeline_tools.adapters.registry", "subprocess"},
+        ),
         ("trigger", {"docker", "pipeline_tools.adapters.registry", "pipeline_tools.adapters.kustomize"}),
     ],
 )
@@ -228,6 +236,24 @@ def test_a_failure_is_one_document_too(
     assert found["command"] == command
     assert [error["code"] for error in found["errors"]] == [code]
     assert found["errors"][0]["message"]
+
+
+def test_a_wrapper_says_json_only_of_itself(checkout: Path) -> None:
+    words = ["vault", "exec", "--vault-auth", "token"]
+    given = {
+        "VAULT_ADDR": "http://127.0.0.1:9",
+        "VAULT_TOKEN": "a-token-of-somebody",
+        "PT_VAULT_TIMEOUT": "0",
+    }
+    theirs = CliRunner().invoke(cli, [*words, "--", "echo", "--output", "json"], env=given)
+    assert theirs.exit_code == 0, theirs.output
+    assert theirs.stdout == ""
+    refused = CliRunner().invoke(
+        cli, ["vault", "exec", "--nonsense", "--", "echo", "--output", "json"], env=given
+    )
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    found = document([*words, "--output", "json", "--secret=A=b#c", "--", "true"], 5, **given)
+    assert found["command"] == "vault exec"
 
 
 def test_json_by_variable(checkout: Path) -> None:

@@ -1,6 +1,7 @@
 """`vault exec` and `vault doctor`."""
 
 import logging
+import os
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from pipeline_tools.adapters.vault import opened
 from pipeline_tools.commands import lending
 from pipeline_tools.commands.lending import Loan, VaultAccess, Wanted
 from pipeline_tools.errors import Differs
-from pipeline_tools.options import of, pick
+from pipeline_tools.options import SECRET_VARIABLES, of, pick
 from pipeline_tools.steps import diagnose
 from pipeline_tools.steps.shape import Status
+from pipeline_tools.text.masks import Secret
 
 if TYPE_CHECKING:
     from pipeline_tools.console import Console
@@ -77,6 +79,9 @@ def exec_(context: click.Context, /, command: tuple[str, ...], **params: Any) ->
         console.plan("vault", plan)
         console.outcome("vault", plan)
         return
+    for name in SECRET_VARIABLES:
+        # A job has the secrets of every step; the child may use them, but not print them.
+        console.mask.add_if_long_enough(Secret(os.environ.get(name, "")))
     context.exit(_run(console, loan, command, params))
 
 
