@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
+import tomllib
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import hvac
 import pytest
 from click.testing import CliRunner
+from ruamel.yaml import YAML
 
 from pipeline_tools.adapters import vault as vaults
 from pipeline_tools.cli import cli
@@ -19,7 +24,7 @@ from pipeline_tools.errors import Denied, PipelineError, Refused
 from pipeline_tools.steps import bind as step
 from pipeline_tools.steps import prove
 from pipeline_tools.steps.shape import Status
-from pipeline_tools.text import binding
+from pipeline_tools.text import binding, runner_files
 from pipeline_tools.text.masks import Secret
 from sandbox.kubernetes_tokens import Cluster, Issuer, gitlab_id_token
 from tests.steps.driving import Listener, run
@@ -342,3 +347,43 @@ def test_the_address_is_not_taken_from_the_file() -> None:
     for variables in ({}, {"VAULT_ADDR": "http://127.0.0.1:9"}):
         words = ["runner", "bind", "--binding", str(ROOT / "runner" / "binding.yml")]
         assert CliRunner().invoke(cli, words, env=variables).exit_code == 2
+
+
+def variables(world: World, environment: str) -> dict[str, str]:
+    """What the rendered runner gives its jobs, without what is of another machine."""
+    text = runner_files.render(world.binding)[f"{environment}/values-deploy.yaml"]
+    config = YAML(typ="safe", pure=True).load(text)["runners"]["config"]
+    given = dict(line.split("=", 1) for line in tomllib.loads(config)["runners"][0]["environment"])
+    assert given.pop("VAULT_CACERT") == "/var/run/vault-ca/ca.crt"
+    assert given.pop("PT_KUBERNETES_TOKEN_FILE") == "/var/run/secrets/vault/token"
+    return {**given, "VAULT_ADDR": world.bao.url}
+
+
+@pytest.mark.parametrize(("job", "expected"), [("dev", "dev-secret"), ("prod", "prod-secret")])
+def test_a_job_of_the_rendered_runner_gets_its_secret(
+    world: World, tmp_path: Path, job: str, expected: str
+) -> None:
+    """Rendered, bound, and read by `vault exec` with what the runner gives and the tokens of a job; dev's not on prod."""
+    world.bind()
+    world.seed()
+    token = tmp_path / "token"
+    token.write_text(world.cluster.token(f"sw-{job}", f"ksa-sw-{job}-deployer"))
+    claims: dict[str, Any] = {
+        "audience": "https://vault.example.com:8200",
+        "project_id": "101",
+        "environment": job,
+    }
+    given = {**variables(world, job), "PT_KUBERNETES_TOKEN_FILE": str(token)}
+    identity = {**os.environ, **given, "VAULT_ID_TOKEN": gitlab_id_token(world.gitlab, **claims)}
+
+    def read(environment: str) -> subprocess.CompletedProcess[str]:
+        secret = f"KEY={world.mount(environment)}/credentials/secret#key"
+        check = f'test "$KEY" = {expected} && echo same'
+        words = ("-m", "pipeline_tools", "vault", "exec", "--secret", secret, "--", "sh", "-c", check)
+        return subprocess.run(
+            (sys.executable, *words), env=identity, capture_output=True, text=True, check=False
+        )
+
+    own, other = read(job), read("prod" if job == "dev" else "dev")
+    assert (own.returncode, own.stdout) == (0, "same\n"), own.stderr
+    assert (other.returncode, other.stdout) == (4, ""), other.stderr
