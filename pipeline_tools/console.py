@@ -12,15 +12,13 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, TextIO
 
-from pipeline_tools.errors import PipelineError
+from pipeline_tools.errors import PipelineError, Refused
 from pipeline_tools.steps.shape import Outcome, Plan, Status
 from pipeline_tools.text.masks import MASKED, Mask, Secret
 from pipeline_tools.text.printing import printed
 
 SCHEMA = 1
 WIDTH = 8  # the longest step name and one more
-PRIVATE = {"private": True}
-"""Metadata of a dataclass field that is no part of the envelope."""
 
 
 class Console:
@@ -62,10 +60,8 @@ class Console:
 
     def plan(self, name: str, plan: Plan[Outcome]) -> None:
         self._plans[name] = _plain(plan)
-        for number, line in enumerate(plan.lines()):
+        for number, line in enumerate((*plan.lines(), *_missing(plan))):
             self._say(f"{'' if number else name:{WIDTH}} {line}")
-        for error in plan.unread:
-            self._say(f"{'':{WIDTH}} not read: {error.message}")
 
     def outcome(self, name: str, outcome: Outcome) -> None:
         self._results[name] = _plain(outcome)
@@ -175,6 +171,15 @@ class Console:
 
 
 EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 70, 130, 143
+
+
+def _missing(plan: Plan[Outcome]) -> Iterator[str]:
+    """What stands in the way of the plan, each reason once."""
+    for error in dict.fromkeys((type(error), error.message, error.hint) for error in plan.unread):
+        kind, message, hint = error
+        yield f"{'would be refused' if kind is Refused else 'not read'}: {message.splitlines()[0]}"
+        if hint:
+            yield f"  hint: {hint}"
 
 
 def _tolerant(stream: TextIO) -> TextIO:

@@ -132,7 +132,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     # tag
     "tag_pattern": _setting("--tag-pattern", "PT_TAG_PATTERN", "Regular expression that a release tag must match.",
                             default=DEFAULT_PATTERN, metavar="REGEX", callback=_regex),
-    "branch": _setting("--branch", "PT_BRANCH", "Line that may be released from. Repeatable. Default: the default "
+    "branch": _setting("--branch", "PT_BRANCH", "Branch that may be released from. Repeatable. Default: the default "
                        "branch, and the protected ones as far as the token sees them.", **_MANY, metavar="BRANCH"),
     "pre": _setting("--pre", "PT_PRE", "Choose a pre-release of this kind (rc, beta).", metavar="KIND"),
     "message": _setting("--message", "PT_MESSAGE", "Message of the tag. Default: the list of changes.", **_ONE),
@@ -171,7 +171,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "skip_ci": click.option("--skip-ci/--no-skip-ci", cls=Setting, envvar="PT_SKIP_CI", show_envvar=True, default=False,
                             help="Push with ci.skip, because a trigger follows. Always so in release."),
     "author_name": _setting("--author-name", "GITLAB_USER_NAME", "Author of the bump.", default="pipeline-tools", **_ONE),
-    "author_email": _setting("--author-email", "GITLAB_USER_EMAIL", "Their address.",
+    "author_email": _setting("--author-email", "GITLAB_USER_EMAIL", "E-mail address of the bump's author.",
                              default="pipeline-tools@noreply.invalid", **_ONE),
     "env_commit": _setting("--env-commit", "PT_ENV_COMMIT", "Commit that the pipeline must contain. Default: the "
                            "receipt's bump.", metavar="SHA"),
@@ -180,7 +180,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "input": _setting("--input", "PT_INPUT", "Input of the pipeline. Repeatable.", **_MANY, metavar="KEY=VALUE"),
     "wait": click.option("--wait/--no-wait", cls=Setting, envvar="PT_WAIT", show_envvar=True, default=False,
                          help="Wait for the pipeline's end and end as it does."),
-    "timeout": _setting("--timeout", "PT_TIMEOUT", "How long to wait or to go on trying, in seconds.", default=3600.0,
+    "timeout": _setting("--timeout", "PT_TIMEOUT", "How long to wait or to go on trying, in seconds.", default=3000.0,
                         type=click.FloatRange(min=0), show_default=True, metavar="SECONDS"),
     # runner
     "binding": _setting("--binding", "PT_BINDING", "The binding file of the runners.", default="runner/binding.yml",
@@ -258,10 +258,13 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-def of(*classes: type, also: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """A decorator that gives a command the options for all fields of `classes`, each once, and `also`."""
+def of(*classes: type, also: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """A decorator that gives a command the options for all fields of `classes`, each once, and `also`.
+
+    `without` names fields that keep their default, because the command decides them itself.
+    """
     names = [field.name for cls in classes for field in fields(cls)]
-    wanted = list(dict.fromkeys([*names, *also, "output", "verbose"]))
+    wanted = [name for name in dict.fromkeys([*names, *also, "output", "verbose"]) if name not in without]
 
     def decorate(function: F) -> F:
         for name in reversed(wanted):
@@ -272,5 +275,5 @@ def of(*classes: type, also: tuple[str, ...] = ()) -> Callable[[F], F]:
 
 
 def pick(cls: type[T], params: Mapping[str, Any]) -> T:
-    """An instance of `cls` from the parameters that have the names of its fields."""
-    return cls(**{field.name: params[field.name] for field in fields(cls)})  # type: ignore[arg-type]
+    """An instance of `cls` from the parameters that have the names of its fields; others keep their default."""
+    return cls(**{field.name: params[field.name] for field in fields(cls) if field.name in params})  # type: ignore[arg-type]

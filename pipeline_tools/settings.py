@@ -4,6 +4,7 @@ Inside CI the template hands its inputs over as variables; on a laptop the same 
 place, so that a dry run needs no option. An input has the name of the option's parameter.
 """
 
+import logging
 import re
 from collections.abc import Iterator, MutableMapping
 from functools import cached_property
@@ -14,6 +15,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline_tools.errors import PipelineError
+from pipeline_tools.text.printing import printable
+
+log = logging.getLogger(__name__)
 
 FILE = ".gitlab-ci.yml"
 _OURS = re.compile(r"(^|/)ci_templates/[a-z]+\.yml$|(^|/)release@[^/]+$")
@@ -43,12 +47,15 @@ INPUTS = frozenset(
 """What an include may say: the template's inputs that are options. Nothing else of the file is believed; a
 checkout must not choose where credentials go (`docker_host`, `gitlab_url`) or which file holds one."""
 
+OF_THE_JOBS = frozenset({"build_services", "job_prefix", "stage", "tools_image"})
+"""The template's other inputs, which shape jobs and say nothing here."""
+
 
 class IncludeInputs(MutableMapping[str, Any]):
     """Serves as click's `default_map` for every command at once; the file is read when the first default is looked up."""
 
     def __init__(self, directory: Path, commands: frozenset[str]) -> None:
-        self._path = directory / FILE
+        self._path = _upwards(directory) / FILE
         self._commands = commands
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -76,6 +83,10 @@ class IncludeInputs(MutableMapping[str, Any]):
         for include in _includes(documents):
             inputs = include.get("inputs")
             found.update(inputs if isinstance(inputs, dict) else {})
+        for name in found.keys() - INPUTS - OF_THE_JOBS:
+            log.warning(
+                "%s: the include has an input %s, which the template has not", FILE, printable(str(name))
+            )
         return {
             name: _plain(value)
             for name, value in found.items()
@@ -99,6 +110,13 @@ class IncludeInputs(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         raise TypeError(f"{FILE} is only read")
+
+
+def _upwards(directory: Path) -> Path:
+    """The root of the checkout that `directory` is in, else `directory` itself."""
+    return next(
+        (folder for folder in (directory, *directory.parents) if (folder / ".git").exists()), directory
+    )
 
 
 def _includes(documents: list[Any]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ Real: git over HTTP, the docker engine and its build, the registry with a login,
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,7 @@ class Demo:
 
     def run(self, *words: str) -> None:
         """A command in the checkout, shown as a person would type it."""
-        print(f"\n$ {' '.join(words)}", flush=True)
+        print(f"\n$ {shlex.join(words)}", flush=True)
         done = subprocess.run(words, cwd=self.checkout, env=self._environment(), check=False)
         if done.returncode:
             raise DemoError(
@@ -176,6 +177,7 @@ def again(demo: Demo) -> None:
     demo.run("pipeline-tools", "release", "--wait")
 
 
+NOTES = {"skipped": " (what the push itself would have started: ci.skip)"}
 CHAPTERS = (
     ("Release v1.0.0: tag, image, env repository, pipeline", first),
     ("A feature, and its release v1.1.0", second),
@@ -195,7 +197,10 @@ def summary(demo: Demo) -> str:
         text=True,
         check=True,
     )
-    pipelines = [f"  {p.id} {p.status} at {p.sha[:8]}" for p in demo.gitlab.pipelines(demo.env)]
+    pipelines = [
+        f"  {p.id} {p.status} at {p.sha[:8]}{NOTES.get(p.status, '')}"
+        for p in demo.gitlab.pipelines(demo.env)
+    ]
     return "\n".join(
         (f"registry tags: {tags}", "env repository:", log.stdout.rstrip(), "env pipelines:", *pipelines)
     )

@@ -118,3 +118,20 @@ def test_a_text_where_a_list_belongs_names_file_and_input(
     result = CliRunner().invoke(cli, ["bump"])
     assert result.exit_code == 2
     assert "input overlay of the include in .gitlab-ci.yml must be a list" in result.stderr
+
+
+def test_a_mistyped_input_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inputs(
+        tmp_path,
+        "include:\n- local: ci_templates/release.yml\n  inputs:\n    overlays: [a]\n    stage: deploy\n",
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        ".gitlab-ci.yml: the include has an input 'overlays', which the template has not"
+    ]
+
+
+def test_a_folder_of_the_checkout_finds_the_file_at_its_root(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "www").mkdir()
+    (tmp_path / ".gitlab-ci.yml").write_text(f"include:\n- local: ci_templates/release.yml\n{OURS}")
+    assert "repository" in dict(IncludeInputs(tmp_path / "www", frozenset()))

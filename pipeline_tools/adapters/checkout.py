@@ -108,6 +108,13 @@ class Checkout:
         text = self._git("status", "--porcelain", "-z", "--untracked-files=no")
         return [row[3:] for row in text.split("\0") if row]
 
+    def untracked_files(self, folder: str) -> list[str]:
+        """Files below `folder` that git neither knows nor ignores."""
+        text = self._git(
+            "-C", str(self.root), "ls-files", "--others", "--exclude-standard", "-z", "--", folder
+        )
+        return [name for name in text.split("\0") if name]
+
     def inside(self, path: str) -> Path:
         """`path`, below the checkout's root.
 

@@ -172,7 +172,7 @@ class Docker:
         kind = PipelineError if self._host.startswith("unix:") else Unavailable
         return kind(
             f"docker does not answer at {self._host}",
-            hint="start docker, name another engine in DOCKER_HOST, or choose another --builder; in a job: "
+            hint="start docker, or name another engine in DOCKER_HOST; in a job: "
             "does the runner offer docker (services: docker:dind, or its socket)?",
         )
 

@@ -220,6 +220,10 @@ class Remote:
             return error.stderr
         return ""
 
+    def failure(self, said: str) -> PipelineError | None:
+        """What git's words after a push mean, as far as the transport goes; None where they mean something else."""
+        return failure(self.url, said)
+
     # How ---------------------------------------------------------------------------------------------------
 
     @property
@@ -330,6 +334,12 @@ def _said(url: str, call: Callable[[], bytes]) -> bytes:
 
 def failure(url: str, said: str) -> PipelineError | None:
     """What git's error output means, as far as the transport goes; None where it means something else."""
+    if "could not read Username" in said or "could not read Password" in said:
+        return Denied(
+            f"{url} asks for a login, and there is none",
+            hint="is the token's variable empty (PT_ENV_TOKEN for the env project)? A protected variable is absent on "
+            "an unprotected ref",
+        )
     reason = next(
         (line for line in reversed(said.splitlines()) if line.startswith(("fatal:", "remote:"))), said
     )

@@ -48,12 +48,9 @@ class Project:
     the token comes from: it is what a refusal tells people to look at.
     """
 
-    def __init__(
-        self, url: str, path: str, token: Secret, *, variable: str, is_job_token: bool = False
-    ) -> None:
+    def __init__(self, url: str, path: str, token: Secret, *, variable: str) -> None:
         self.path, self.variable = path, variable
-        key = "job_token" if is_job_token else "private_token"
-        credentials = {key: token.reveal()} if token.reveal() else {}
+        credentials = {"private_token": token.reveal()} if token.reveal() else {}
         self._client = gitlab.Gitlab(url, session=http.session(stays=True), timeout=http.READ, **credentials)  # type: ignore[arg-type]
         self._project = self._client.projects.get(path, lazy=True)
 

@@ -19,6 +19,8 @@ CONNECT, READ = 10.0, 60.0
 """Seconds to connect, and seconds without a byte."""
 
 RETRIES = 4
+CONNECTS = 2
+"""How often more a connection is tried: who is not there at all seldom comes within seconds."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -62,6 +64,7 @@ def session(
     """
     retry = Retry(
         total=retries,
+        connect=min(retries, CONNECTS),
         backoff_factor=backoff,
         backoff_jitter=backoff,
         status_forcelist=statuses,

@@ -16,7 +16,7 @@ from pipeline_tools.commands.registry_access import RegistryAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.commands.trigger import TriggerAccess
 from pipeline_tools.options import of
-from pipeline_tools.steps import build, bump, push, tag, trigger
+from pipeline_tools.steps import build, bump, push, shape, tag, trigger
 from pipeline_tools.steps.shape import Stage
 from pipeline_tools.text.receipt import Built, Bumped, Pushed, Receipt, Tagged
 
@@ -51,7 +51,7 @@ def _stages(run: Session) -> list[Stage]:
 
 
 @click.command()
-@of(*_STEPS, *_ACCESS, also=COMMON)
+@of(*_STEPS, *_ACCESS, also=COMMON, without=("env_commit", "skip_ci", "source"))
 @click.pass_context
 def release(context: click.Context, /, **_: Any) -> None:
     """Tag check, build, push, bump and trigger, in one go.
@@ -59,4 +59,7 @@ def release(context: click.Context, /, **_: Any) -> None:
     Kill it anywhere and run it again: what is done is found and not done twice.
     """
     with opened(context) as run:
-        run.run_flow(_stages(run))
+        stages = _stages(run)
+        if not run.is_dry_run:
+            shape.look(stages[3], _ANY)
+        run.run_flow(stages)

@@ -64,7 +64,7 @@ class Session:
         self.closing = closing
         self.source = options.pick(Source, self.params)
         self.is_dry_run: bool = self.params.get("dry_run", False)
-        self.patience = Patience(self.params.get("timeout", 3600.0), base=0.5)
+        self.patience = Patience(self.params.get("timeout", 3000.0), base=0.5)
         self._context = context
         self._reports = _reports(self.params.get("report", ()))
         _take_out_of_the_environment(self.console)

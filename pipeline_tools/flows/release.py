@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterable
 from pipeline_tools.steps.shape import Patience, Stage, Voice, advance
 from pipeline_tools.text.receipt import Receipt
 
-STEPS = ("tag", "build", "push", "bump", "trigger")
-
 
 def run(
     stages: Iterable[Stage],

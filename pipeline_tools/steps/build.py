@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError, Refused
-from pipeline_tools.steps.shape import Reading, Status, Step
+from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
 from pipeline_tools.text import pairs, references
 from pipeline_tools.text.receipt import Built, Receipt, Tagged
 from pipeline_tools.text.references import Repository
@@ -71,13 +71,15 @@ class Ports:
 class Facts:
     """What is known.
 
-    `head` is the commit checked out, `created` its time, `changed` the tracked files that differ from it; `tag`
+    `head` is the commit checked out, `created` its time, `changed` the tracked files that differ from it,
+    `untracked` those in the context that git does not know; `tag`
     the candidate's tag, and `digest` what it stands for in the registry.
     """
 
     head: str
     created: str
     changed: tuple[str, ...]
+    untracked: tuple[str, ...]
     tag: str
     digest: str | None
     unread: tuple[PipelineError, ...]
@@ -110,8 +112,9 @@ class Plan:
     target: str | None
     platform: str | None
     build_args: Mapping[str, str]
+    untracked: tuple[str, ...] = ()
     unread: tuple[PipelineError, ...] = ()
-    place: Repository = field(default=Repository("", ""), metadata={"private": True})
+    place: Repository = field(default=Repository("", ""), metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.status is Status.UNCHANGED:
@@ -120,6 +123,8 @@ class Plan:
         yield f"    from {self.file} in {self.context}" + (f", stage {self.target}" if self.target else "")
         if self.platform:
             yield f"    for {self.platform}"
+        if self.untracked:
+            yield f"    with files that git does not know: {_named(self.untracked)}"
         yield from (f"    argument {key}={value}" for key, value in self.build_args.items())
         yield from (f"    label {key}={value}" for key, value in self.labels.items())
 
@@ -178,6 +183,7 @@ def facts(request: Request, ports: Ports) -> Facts:
         digest = read(None, ports.registries.at(request.repository).head, request.repository.name, tag)
     return Facts(
         head=ports.checkout.head,
+        untracked=tuple(ports.checkout.untracked_files(request.context)),
         created=ports.checkout.commit_time(ports.checkout.head),
         changed=tuple(ports.checkout.changed_files()),
         tag=tag,
@@ -210,12 +216,7 @@ def candidate_tag(request: Request, dockerfile: bytes) -> str:
 
 
 def plan(request: Request, facts: Facts) -> Plan:
-    """Decide.
-
-    Raises:
-        Refused: what is checked out is not the commit that would be named.
-    """
-    _same(request, facts)
+    """Decide. What is checked out must be the commit that the image will name; else the plan says why it cannot be."""
     return Plan(
         status=Status.UNCHANGED if facts.digest else Status.PLANNED,
         repository=str(request.repository),
@@ -227,23 +228,29 @@ def plan(request: Request, facts: Facts) -> Plan:
         target=request.target,
         platform=request.platform,
         build_args=dict(request.build_args),
-        unread=facts.unread,
+        unread=(*facts.unread, *_other(request, facts)),
+        untracked=facts.untracked,
         place=request.repository,
     )
 
 
-def _same(request: Request, facts: Facts) -> None:
+def _other(request: Request, facts: Facts) -> Iterator[PipelineError]:
+    """Why what is checked out is not the commit."""
     if facts.head != request.tagged.commit:
-        raise Refused(
+        yield Refused(
             f"{facts.head[:8]} is checked out, but {request.tagged.name} is on {request.tagged.commit[:8]}",
             hint=f"git checkout {request.tagged.name}",
         )
     if facts.changed:
-        more = f" and {len(facts.changed) - SHOWN} more" if len(facts.changed) > SHOWN else ""
-        raise Refused(
-            f"{', '.join(facts.changed[:SHOWN])}{more} differ from commit {facts.head[:8]}",
+        yield Refused(
+            f"uncommitted changes: {_named(facts.changed)}",
             hint="commit or restore them: an image is labelled with the commit it is made of",
         )
+
+
+def _named(files: tuple[str, ...]) -> str:
+    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+    return ", ".join(files[:SHOWN]) + more
 
 
 def check(plan: Plan, ports: Ports) -> Plan:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from semver import Version
 
-from pipeline_tools.errors import Denied, PipelineError, Refused, Stale, Unavailable
-from pipeline_tools.steps.shape import Reading, Status, Step
+from pipeline_tools.errors import Denied, PipelineError, Refused, Stale
+from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
 from pipeline_tools.text import kustomization, references, versions
 from pipeline_tools.text.kustomization import FILE_NAMES, Image
 from pipeline_tools.text.receipt import Bumped, Pushed, Receipt
@@ -111,7 +111,8 @@ class Outcome:
     def summary(self) -> str:
         if self.status is Status.SUPERSEDED:
             newer = [change for change in self.changes if change.status is Status.SUPERSEDED]
-            return f"superseded by {newer[0].before} in {newer[0].path} (commit {(self.commit or '')[:8]})"
+            found = f"superseded by {newer[0].before} in {newer[0].path} (commit {(self.commit or '')[:8]})"
+            return f"{found}; --allow-downgrade writes the older version all the same"
         where = self.commit[:8] if self.commit else "(commit known after bump)"
         return f"{where} on {self.branch} of {self.project}"
 
@@ -128,9 +129,9 @@ class Plan:
     message: str
     diff: str = ""
     unread: tuple[PipelineError, ...] = ()
-    request: Request | None = field(default=None, metadata={"private": True})
-    files: tuple[tuple[str, str], ...] = field(default=(), metadata={"private": True})
-    earlier: str | None = field(default=None, metadata={"private": True})
+    request: Request | None = field(default=None, metadata=PRIVATE)
+    files: tuple[tuple[str, str], ...] = field(default=(), metadata=PRIVATE)
+    earlier: str | None = field(default=None, metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.status is Status.UNCHANGED:
@@ -424,7 +425,7 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     commit = ports.remote.commit(plan.tip, files, plan.message, plan.request.author)
     said = ports.remote.push(commit, plan.branch, plan.request.push_options)
     if said:
-        _rejected(plan, commit, said, ports.remote.tip(plan.branch))
+        _rejected(plan, commit, said, ports.remote)
     changes = tuple(
         replace(change, status=Status.DONE) if change.status is Status.PLANNED else change
         for change in plan.changes
@@ -432,39 +433,31 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     return replace(plan.foreseen(), status=Status.DONE, commit=commit, changes=changes)
 
 
-def _rejected(plan: Plan, commit: str, said: str, tip: str | None) -> None:
-    """Tell a race from a refusal by the tip alone; the server's words only choose the exit code."""
+def _rejected(plan: Plan, commit: str, said: str, remote: "Remote") -> None:
+    """Tell a race from a refusal by the tip alone."""
+    tip = remote.tip(plan.branch)
     if tip == commit:  # it was accepted, and only the answer was lost
         return
     if tip != plan.tip:
         raise Stale(f"{plan.branch} moved to {(tip or 'nothing')[:8]}")
-    raise _refusal(plan, said)
+    raise _refusal(plan, said, remote)
 
 
-def _refusal(plan: Plan, said: str) -> PipelineError:
-    reason = next(
-        (line for line in said.splitlines() if "GitLab:" in line or "GL-HOOK-ERR" in line), said.strip()
-    )
-    message = f"push to {plan.branch} of {plan.project} refused: {reason.removeprefix('remote: ').strip()}"
-    low = said.lower()
-    if (
-        "gl-hook-err" in low
-        or "push rule" in low
-        or ("hook declined" in low and "protected branch" not in low)
-    ):
+def _refusal(plan: Plan, said: str, remote: "Remote") -> PipelineError:
+    """The cause in the server's words, which choose the exit code and no more."""
+    lines = [line.removeprefix("remote:").strip() for line in said.splitlines()]
+    reason = next((line for line in lines if "GitLab:" in line or "GL-HOOK-ERR" in line), " ".join(lines))
+    message = f"push to {plan.branch} of {plan.project} refused: {reason}"
+    if "not allowed to" in said or "protected branch" in said:
+        return Denied(
+            message,
+            hint=f"allow the token of PT_ENV_TOKEN to push to {plan.branch} (Settings > Repository > Protected "
+            "branches), with scope write_repository",
+        )
+    if "GL-HOOK-ERR" in said or "hook declined" in said:
         return Refused(message, hint="a push rule or hook of the env project says no")
-    if (
-        "connection" in low
-        or "timed out" in low
-        or "hung up" in low
-        or "error: 5" in low
-        or "error: 429" in low
-    ):
-        return Unavailable(message, hint="run it again: nothing was written")
-    return Denied(
-        message,
-        hint=f"allow the token of PT_ENV_TOKEN to push to {plan.branch} (Settings > Repository > Protected branches), "
-        "with scope write_repository",
+    return remote.failure(said) or PipelineError(
+        message, hint="nothing was written; is the env project in order?"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from semver import Version
 
 from pipeline_tools.errors import PipelineError, Refused, Stale
-from pipeline_tools.steps.shape import Reading, Status, Step
+from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
 from pipeline_tools.text import references, versions
 from pipeline_tools.text.manifests import REVISION
 from pipeline_tools.text.receipt import Pushed, Receipt
@@ -113,9 +113,9 @@ class Plan:
     moved: tuple[str, ...]
     kept: Mapping[str, str]
     unread: tuple[PipelineError, ...] = ()
-    target: Repository = field(default=Repository("", ""), metadata={"private": True})
-    origin: Repository = field(default=Repository("", ""), metadata={"private": True})
-    manifest: "Manifest | None" = field(default=None, metadata={"private": True})
+    target: Repository = field(default=Repository("", ""), metadata=PRIVATE)
+    origin: Repository = field(default=Repository("", ""), metadata=PRIVATE)
+    manifest: "Manifest | None" = field(default=None, metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.adopted:

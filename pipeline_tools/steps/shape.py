@@ -25,6 +25,10 @@ from pipeline_tools.text.receipt import Receipt
 log = logging.getLogger(__name__)
 
 
+PRIVATE = {"private": True}
+"""Metadata of a plan's or outcome's field that is no part of the envelope."""
+
+
 class Status(StrEnum):
     """How a plan stands or an outcome ended; the words of the JSON envelope."""
 
@@ -250,3 +254,15 @@ def advance(
     after = stage.record(receipt, outcome)
     save(after)
     return after
+
+
+def look(stage: Stage, receipt: Receipt) -> None:
+    """Read and plan, and no more: what stands in the way of a later stage shows before an earlier one writes.
+
+    Raises:
+        PipelineError: what the step's facts or plan raise, and what could not be read.
+    """
+    request, ports = stage.request(receipt), stage.ports()
+    plan = stage.step.plan(request, stage.step.facts(request, ports))
+    if plan.unread:
+        raise plan.unread[0]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import Denied, PipelineError, Refused
-from pipeline_tools.steps.shape import Reading, Status, Step
+from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
 from pipeline_tools.text import commits, references, versions
 from pipeline_tools.text.commits import Change
 from pipeline_tools.text.receipt import Receipt, Tagged
@@ -91,7 +91,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """`exists` tells whether the tag is there; `notes` is what a new one and its GitLab Release will say."""
+    """`exists` tells whether the tag is there, `is_next` whether we chose its name; `notes` is what a new one and its GitLab Release will say."""
 
     status: Status
     name: str
@@ -99,20 +99,22 @@ class Plan:
     commit: str
     branch: str | None
     exists: bool
+    is_next: bool
     notes: str
-    creates: bool = field(metadata={"private": True})
-    released: bool = field(metadata={"private": True})
+    creates: bool = field(metadata=PRIVATE)
+    released: bool = field(metadata=PRIVATE)
     unread: tuple[PipelineError, ...] = ()
 
     def lines(self) -> Iterator[str]:
-        if not self.exists:
+        if not self.exists and self.is_next:
             yield f"{self.name} is the next version: {self.commit[:8]} has no version tag"
+        elif not self.exists and not self.creates:
+            yield f"there is no tag {self.name}"
         if self.creates and self.status is Status.PLANNED:
-            yield from (
-                "+ tag" if not self.exists else "  tag exists",
-                "+ GitLab Release",
-                *self.notes.splitlines(),
+            yield (
+                f"+ tag {self.name} on {self.commit[:8]}" if not self.exists else f"  tag {self.name} exists"
             )
+            yield from ("+ GitLab Release", *self.notes.splitlines())
 
     def foreseen(self) -> Outcome:
         return Outcome(self.status, self.name, self.version, self.commit, self.branch)
@@ -261,6 +263,8 @@ def plan(request: Request, facts: Facts) -> Plan:
         return _settled(facts.base or "", request, facts)
     name = facts.name or _next(request, facts)
     exists = _exists(name, facts)
+    if request.creates and not exists:
+        _rises(name, request, facts)
     if facts.line is None and not facts.unread:
         raise Refused(
             f"{facts.commit[:8]} is on none of {', '.join(facts.branches)}",
@@ -274,6 +278,7 @@ def plan(request: Request, facts: Facts) -> Plan:
         commit=facts.commit,
         branch=facts.line,
         exists=exists,
+        is_next=facts.name is None,
         notes=request.message or commits.notes(facts.changes),
         creates=request.creates,
         released=facts.released,
@@ -291,6 +296,16 @@ def _exists(name: str, facts: Facts) -> bool:
     return target is not None
 
 
+def _rises(name: str, request: Request, facts: Facts) -> None:
+    """A commit that is released keeps its version; only a higher one may come on top (1.0.0 after 1.0.0-rc.1)."""
+    here = _at(facts.commit, facts.tags, request.pattern)
+    if here and versions.parse(name, request.pattern) < versions.parse(here, request.pattern):
+        raise Refused(
+            f"{facts.commit[:8]} has {here} already, which is higher than {name}",
+            hint="choose a higher version",
+        )
+
+
 def _nothing_new(request: Request, facts: Facts) -> bool:
     """Whether the last release still stands: no fix, feature or breaking change has come since."""
     return bool((request.is_next or request.creates) and facts.base and not commits.greatest(facts.changes))
@@ -304,6 +319,7 @@ def _settled(base: str, request: Request, facts: Facts) -> Plan:
         commit=facts.tags[base],
         branch=facts.line,
         exists=True,
+        is_next=False,
         notes=f"Nothing to release since {base}.",
         creates=False,
         released=True,
@@ -336,8 +352,9 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
         Refused: somebody made the tag on another commit meanwhile.
     """
     if not plan.creates:
+        what = f"{plan.commit[:8]} has no version tag" if plan.is_next else f"there is no tag {plan.name}"
         raise PipelineError(
-            f"{plan.commit[:8]} has no version tag",
+            what,
             hint=f"run pipeline-tools tag create {plan.name}, or push that tag",
         )
     if ports.gitlab is None:

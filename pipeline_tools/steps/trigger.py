@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import Denied, PipelineError, Unavailable
-from pipeline_tools.steps.shape import Patience, Reading, Status, Step
+from pipeline_tools.steps.shape import PRIVATE, Patience, Reading, Status, Step
 from pipeline_tools.text import pairs, references
 from pipeline_tools.text.receipt import Receipt, Triggered
 
@@ -113,8 +113,8 @@ class Plan:
     inputs: tuple[str, ...]
     waits: bool
     unread: tuple[PipelineError, ...] = ()
-    request: Request | None = field(default=None, metadata={"private": True})
-    found: "Pipeline | None" = field(default=None, metadata={"private": True})
+    request: Request | None = field(default=None, metadata=PRIVATE)
+    found: "Pipeline | None" = field(default=None, metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.status is not Status.PLANNED:

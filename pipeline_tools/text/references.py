@@ -11,6 +11,7 @@ from pipeline_tools.text.printing import printable
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9a-fA-F:]+\])"
 REPOSITORY = re.compile(rf"(?P<host>{_HOST}(?::[0-9]{{1,5}})?)/(?P<name>{_COMPONENT}(?:/{_COMPONENT})*)")
+_BARE = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -78,8 +79,8 @@ def reference(text: str) -> Reference:
     head, slash, last = rest.rpartition("/")
     last, colon, tag = last.partition(":")
     name = head + slash + last
-    sound = bool(name) and (not colon or TAG.fullmatch(tag)) and (not at or DIGEST.fullmatch(digest))
-    if not sound or re.search(r"[^A-Za-z0-9._/:\[\]-]", name):
+    sound = (not colon or TAG.fullmatch(tag)) and (not at or DIGEST.fullmatch(digest))
+    if not sound or not (REPOSITORY.fullmatch(name) or _BARE.fullmatch(name)):
         raise PipelineError(
             f"{printable(text)} is not an image reference", hint="write it like name:1.4.0@sha256:…"
         )

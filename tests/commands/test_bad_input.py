@@ -94,9 +94,19 @@ def test_the_env_branch_is_protected(ready: World) -> None:
     assert "PT_ENV_TOKEN" in hint
 
 
-def test_the_env_token_is_empty(ready: World) -> None:
-    _, hint = refused(ready, 4, PT_ENV_TOKEN="")
-    assert "protected variable" in hint
+def test_the_env_token_is_empty(ready: World, token_registry: Registry, repository: str) -> None:
+    message, hint = refused(ready, 4, PT_ENV_TOKEN="")
+    assert "asks for a login" in message
+    assert "PT_ENV_TOKEN" in hint
+    assert images.contents(token_registry, repository) == {}, "found out before anything was built"
+
+
+def test_an_overlay_that_is_not_there_is_found_before_anything_is_built(
+    ready: World, token_registry: Registry, repository: str
+) -> None:
+    assert "no folder overlays/none" in refused(ready, 1, PT_OVERLAY="overlays/none")[0]
+    assert "no entry 'other'" in refused(ready, 1, PT_IMAGE="other")[0]
+    assert images.contents(token_registry, repository) == {}
 
 
 def test_gitlab_is_unreachable(ready: World) -> None:
@@ -107,8 +117,11 @@ def test_gitlab_is_unreachable(ready: World) -> None:
 def test_a_checkout_that_was_changed(ready: World) -> None:
     (ready.app / "Dockerfile").write_text("FROM busybox:1.35\n")
     message, hint = refused(ready, 3)
-    assert "Dockerfile differ" in message
+    assert message == "uncommitted changes: Dockerfile"
     assert "commit or restore" in hint
+    text = ready.run("release", "--dry-run").stdout
+    assert "would be refused: uncommitted changes: Dockerfile" in text
+    assert "trigger  planned" in text
 
 
 @pytest.mark.parametrize("context", ["../elsewhere", "/etc"])
