@@ -24,6 +24,8 @@ COMMANDS = {
     "bump": "Write the published image into the env repository, in one commit.",
     "trigger": "Start a pipeline of the env repository whose commit is, or contains, the bump.",
     "release": "Tag check, build, push, bump and trigger, in one go.",
+    "vault": "Lend a command what Vault keeps, for as long as it runs.",
+    "runner": "Render, check and bind GitLab runners from one binding file.",
 }
 """Every command with its one-line help, so that `--help` and completion load none of them."""
 
@@ -74,12 +76,13 @@ def _include_inputs() -> Any:
 
     from pipeline_tools.settings import IncludeInputs  # noqa: PLC0415 (laziness lives here)
 
-    return IncludeInputs(Path.cwd(), frozenset({*COMMANDS, "check", "next", "create"}))
+    return IncludeInputs(Path.cwd(), frozenset({*COMMANDS, "check", "next", "create", "exec", "doctor"}))
 
 
 def _wants_json(ctx: click.Context) -> bool:
     """Whether JSON was asked for, known before the command's own options can be parsed or refused."""
     words = [*ctx._protected_args, *ctx.args]  # noqa: SLF001 (click keeps the subcommand's words there)
+    words = words[: words.index("--")] if "--" in words else words
     asked = ("--output", "json") in pairwise(words)
     if asked or "--output=json" in words:
         return True
@@ -117,7 +120,7 @@ def _exit_code(error: BaseException) -> int:
 def _command(ctx: click.Context) -> str:
     """The command's words: `bump`, `tag check`."""
     words = [word for word in (*ctx._protected_args, *ctx.args) if not word.startswith("-")]  # noqa: SLF001 (as above)
-    depth = 2 if words[:1] == ["tag"] else 1
+    depth = 2 if words[:1] in (["tag"], ["vault"], ["runner"]) else 1
     return " ".join(words[:depth])
 
 

@@ -39,5 +39,12 @@ class Unavailable(PipelineError):  # noqa: N818 (likewise)
     code = "unavailable"
 
 
+class Differs(PipelineError):  # noqa: N818 (likewise)
+    """What is there is not what should be, or has findings. Nothing failed; a person decides."""
+
+    exit_code = 6
+    code = "differs"
+
+
 class Stale(Exception):  # noqa: N818 (a signal to the driver, which plans again; no person reads it)
     """What the plan was made from has changed: a compare-and-swap was lost."""

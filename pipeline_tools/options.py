@@ -182,11 +182,61 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                          help="Wait for the pipeline's end and end as it does."),
     "timeout": _setting("--timeout", "PT_TIMEOUT", "How long to wait or to go on trying, in seconds.", default=3000.0,
                         type=click.FloatRange(min=0), show_default=True, metavar="SECONDS"),
+    # runner
+    "binding": _setting("--binding", "PT_BINDING", "The binding file of the runners.", default="runner/binding.yml",
+                        show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
+    "directory": _setting("--directory", "PT_DIRECTORY", "Where the rendered files are, a folder for each environment.",
+                          default="runner", show_default=True, type=click.Path(file_okay=False, path_type=Path),
+                          metavar="DIR"),
+    "only_check": click.option("--check", "only_check", cls=Setting, envvar="PT_CHECK", show_envvar=True, is_flag=True,
+                               help="Change nothing; end with exit 6 where something differs."),
+    "environment": _setting("--environment", "PT_ENVIRONMENT", "Environment of the binding. Repeatable. Default: all.",
+                            **_MANY, metavar="NAME"),
+    "prove": click.option("--prove/--no-prove", cls=Setting, envvar="PT_PROVE", show_envvar=True, default=True,
+                          help="Prove afterwards that no environment's policy reaches another's secrets."),
+    # Vault
+    "vault_address": _setting("--vault-address", "VAULT_ADDR", "The Vault or OpenBao server.", metavar="URL"),
+    "vault_namespace": _setting("--vault-namespace", "VAULT_NAMESPACE", "Namespace in Vault.", metavar="NAMESPACE"),
+    "vault_ca_file": _setting("--vault-ca-file", "VAULT_CACERT", "Certificate authority of Vault, in PEM.",
+                              type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE"),
+    "vault_auth": _setting("--vault-auth", "PT_VAULT_AUTH", "How to prove who we are to Vault. With kubernetes+jwt the "
+                           "JWT role reads what only the Kubernetes role may decrypt.", default="kubernetes",
+                           show_default=True, type=click.Choice(["kubernetes", "jwt", "kubernetes+jwt", "token"])),
+    "vault_role": _setting("--vault-role", "PT_VAULT_ROLE", "Role in Vault.", metavar="ROLE"),
+    "vault_jwt_role": _setting("--vault-jwt-role", "PT_VAULT_JWT_ROLE", "Role of the id token. Default: --vault-role.",
+                               metavar="ROLE"),
+    "vault_kubernetes_mount": _setting("--vault-kubernetes-mount", "PT_VAULT_KUBERNETES_MOUNT", "Where Vault's Kubernetes "
+                                       "auth method is mounted.", default="kubernetes", show_default=True, metavar="MOUNT"),
+    "vault_jwt_mount": _setting("--vault-jwt-mount", "PT_VAULT_JWT_MOUNT", "Where Vault's JWT auth method is mounted.",
+                                default="jwt", show_default=True, metavar="MOUNT"),
+    "vault_timeout": _setting("--vault-timeout", "PT_VAULT_TIMEOUT", "How long to go on asking a Vault that is sealed, "
+                              "standby, overloaded or unreachable, in seconds.", default=60.0, show_default=True,
+                              type=click.FloatRange(min=0), metavar="SECONDS"),
+    "vault_transit_key": _setting("--vault-transit-key", "PT_VAULT_TRANSIT_KEY", "Transit key that decrypts, for "
+                                  "kubernetes+jwt.", metavar="MOUNT/NAME"),
+    "kubernetes_token_file": _setting("--kubernetes-token-file", "PT_KUBERNETES_TOKEN_FILE", "The pod's projected "
+                                      "service-account token.", default="/var/run/secrets/tokens/vault-token",
+                                      show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
+    "secret": _setting("--secret", "PT_SECRET", "Variable to lend, masked where it is printed. Repeatable.", **_MANY,
+                       metavar="NAME=PATH#FIELD[@VERSION][:base64][:file]"),
+    "value": _setting("--value", "PT_VALUE", "Variable to lend that is no secret: an id, a region. Repeatable.", **_MANY,
+                      metavar="NAME=PATH#FIELD[@VERSION][:base64][:file]"),
+    "secrets_below": _setting("--secrets-below", "PT_SECRETS_BELOW", "Lend every field at and below a path, masked, as "
+                              "PREFIX and its name in capitals. Repeatable.", **_MANY, metavar="[PREFIX]=PATH"),
+    "scaleway": _setting("--scaleway", "PT_SCALEWAY", "Lend a Scaleway project's SCW_ACCESS_KEY, SCW_SECRET_KEY and "
+                         "SCW_DEFAULT_PROJECT_ID.", metavar="PROJECT"),
+    "s3_backend": click.option("--s3-backend", cls=Setting, envvar="PT_S3_BACKEND", show_envvar=True, is_flag=True,
+                               help="Lend that key as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY too, for Terraform's S3 "
+                               "backend."),
     # Credentials
+    "vault_token": _secret("vault_token", "VAULT_TOKEN", "A token for Vault; it is not revoked."),
+    "vault_id_token": _secret("vault_id_token", "VAULT_ID_TOKEN", "The job's id token for Vault."),
     "gitlab_token": _secret("gitlab_token", "PT_GITLAB_TOKEN", "Token of this project, for tags and releases."),
     "env_token": _secret("env_token", "PT_ENV_TOKEN", "Token of the env project, to push and to follow pipelines."),
     "trigger_token": _secret("trigger_token", "PT_TRIGGER_TOKEN", "Trigger token of the env project."),
     "job_token": _secret("job_token", "CI_JOB_TOKEN", "The job's own token."),
+    "reviewer_token": _secret("reviewer_token", "PT_REVIEWER_TOKEN", "Token that Vault outside the cluster asks for "
+                              "token reviews with."),
     "registry_user": _setting("--registry-user", "PT_REGISTRY_USER", "User at the registry.", metavar="NAME"),
     "registry_password": _secret("registry_password", "PT_REGISTRY_PASSWORD", "Password or access token at the registry."),
     "docker_auth_config": _secret("docker_auth_config", "DOCKER_AUTH_CONFIG", "Registry logins as docker writes them."),
@@ -196,7 +246,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "docker_cert_path": _setting("--docker-cert-path", "DOCKER_CERT_PATH", "Folder of the engine's ca, cert and key.",
                                  type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
     # How it is said
-    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations. Repeatable.", **_MANY,
+    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations; of a lint codequality. Repeatable.", **_MANY,
                        metavar="KIND=FILE"),
     "output": click.option("--output", envvar="PT_OUTPUT", show_envvar=True, type=click.Choice(["text", "json"]),
                            default="text", is_eager=True, expose_value=False, callback=_output,

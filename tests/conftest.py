@@ -14,9 +14,12 @@ import pytest
 from sandbox import parts
 from sandbox.engine import Engine
 from sandbox.gitlab import Gitlab
+from sandbox.kubernetes_tokens import Cluster, Issuer
+from sandbox.openbao import OpenBao
 from sandbox.pytest_parts import REQUIRED, require
 from sandbox.registry import Htpasswd, Registry
 from sandbox.token_server import PULL, TokenAuth
+from tests.vault_world import VaultWorld
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 # What would change the outcome of a test from outside: CI's variables, ours, and those of the tools we drive.
 FOREIGN = (
     "ARGOCD_",
+    "BAO_",
     "CI_",
     "CLOUDSDK_",
     "GCE_",
@@ -53,6 +57,7 @@ HOME = pytest.StashKey[str]()
 MARKS = {
     "world": (pytest.mark.servers,),
     "engine": (pytest.mark.docker, pytest.mark.servers),
+    "bao": (pytest.mark.servers,),
     "registry": (pytest.mark.registry, pytest.mark.servers),
     "token_registry": (pytest.mark.registry, pytest.mark.servers),
     "kustomize": (pytest.mark.kustomize,),
@@ -128,6 +133,31 @@ def token_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registr
     auth = TokenAuth({CI_USER: CI_PASSWORD, READER: READER_PASSWORD}, {READER: {"*": PULL}})
     with Registry.start(tmp_path_factory.mktemp("token-registry"), auth=auth) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def bao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+    """A real OpenBao, with what its root token wrote into it."""
+    require(parts.OPENBAO)
+    with OpenBao.start(tmp_path_factory.mktemp("bao")) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A Kubernetes API server that reviews the tokens it signed."""
+    with Cluster.start() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def vault(bao: OpenBao, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> VaultWorld:
+    """A bound platform on the OpenBao, with mounts of its own for each test file."""
+    world = VaultWorld(
+        bao, cluster, Issuer.make("https://gitlab.example.com"), tmp_path_factory.mktemp("job")
+    )
+    world.bind()
+    return world
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ RETRIES = 4
 CONNECTS = 2
 """How often more a connection is tried: who is not there at all seldom comes within seconds."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
 class _Adapter(HTTPAdapter):
@@ -43,17 +43,20 @@ class _SameOrigin(requests.Session):
         if target and references.origin(urljoin(resp.url, target)) != references.origin(resp.url):
             raise Denied(
                 f"{references.origin(resp.url)} redirects to {references.origin(target)}: no token goes there",
-                hint="name the instance by the address that it uses itself, as in --gitlab-url",
+                hint="name the instance by the address that it uses itself, as in --gitlab-url or --vault-address",
             )
         return target
 
 
-def session(*, backoff: float = 0.3, retries: int = RETRIES, stays: bool = False) -> requests.Session:
+def session(
+    *, backoff: float = 0.3, retries: int = RETRIES, stays: bool = False, statuses: frozenset[int] = PASSING
+) -> requests.Session:
     """A session that tries idempotent requests up to five times; a POST goes out once (look, then create).
 
     Args:
         backoff: seconds before the second try, doubled each time, with as much jitter.
         retries: 0 for what cannot be sent twice, such as a stream.
+        statuses: what an answer may have to be tried again; empty for a caller that looks at them itself.
         stays: whether a redirect to another host is an error: requests takes away only `Authorization`, and
             GitLab's tokens travel in headers and bodies of their own.
 
@@ -64,7 +67,7 @@ def session(*, backoff: float = 0.3, retries: int = RETRIES, stays: bool = False
         connect=min(retries, CONNECTS),
         backoff_factor=backoff,
         backoff_jitter=backoff,
-        status_forcelist=_PASSING,
+        status_forcelist=statuses,
         allowed_methods=_IDEMPOTENT,
         respect_retry_after_header=True,
     )
@@ -85,11 +88,11 @@ def errors(what: str) -> Iterator[None]:
         yield
     except requests.RequestException as error:
         raise Unavailable(
-            f"{what}: {_reason(error)}", hint=f"is {what} up, and reachable from here?"
+            f"{what}: {reason(error)}", hint=f"is {what} up, and reachable from here?"
         ) from None
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """The innermost cause in a few words; urllib3's own text repeats the whole request."""
     cause: Any = error
     while inner := getattr(cause, "reason", None) or next(

@@ -12,7 +12,7 @@ import pytest
 from docs import generate
 from pipeline_tools import console
 from pipeline_tools.cli import COMMANDS
-from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
+from pipeline_tools.errors import Denied, Differs, PipelineError, Refused, Unavailable
 from pipeline_tools.text import receipt
 from tests.world import World
 
@@ -54,7 +54,15 @@ def test_a_page_is_generated_afresh(path: Path) -> None:
 def test_every_command_is_documented() -> None:
     headings = re.findall(r"^### (.*)$", text("reference/cli.md"), re.MULTILINE)
     assert {heading.split()[0] for heading in headings} == set(COMMANDS)
-    assert {"tag check", "tag next", "tag create", "release"} <= set(headings)
+    assert {
+        "tag check",
+        "tag next",
+        "tag create",
+        "release",
+        "runner render",
+        "runner lint",
+        "runner bind",
+    } <= set(headings)
 
 
 @pytest.mark.parametrize("path", [*PAGES, *ROOT.glob("examples/*/README.md"), ROOT / "README.md"], ids=str)
@@ -75,7 +83,8 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_exit_codes_are_those_of_the_code() -> None:
     known = {
-        (str(error.exit_code), f"`{error.code}`") for error in (PipelineError, Refused, Denied, Unavailable)
+        (str(error.exit_code), f"`{error.code}`")
+        for error in (PipelineError, Refused, Denied, Unavailable, Differs)
     }
     other = {
         console.EXIT_BUG: "bug",

@@ -40,6 +40,13 @@ def test_raw_base64_url_and_json_forms_are_hidden(secret: str, before: str, afte
     assert basic not in hidden
 
 
+@given(st.text("abcdefgh", min_size=4, max_size=30), st.integers(0, 20), st.integers(0, 20))
+def test_a_value_is_found_wherever_it_stands(secret: str, before: int, after: int) -> None:
+    stream = mask(secret).stream()
+    out = stream.feed(b"." * before + secret.encode() + b"." * after) + stream.close()
+    assert out == b"." * before + MASKED.encode() + b"." * after
+
+
 @given(secrets, st.lists(st.integers(1, 7), min_size=1))
 def test_a_value_split_across_writes_is_hidden(secret: str, sizes: list[int]) -> None:
     stream = mask(secret).stream()
@@ -67,6 +74,12 @@ def test_other_bytes_pass_unchanged(data: bytes, sizes: list[int]) -> None:
 
 def test_a_line_is_not_held_back() -> None:
     assert mask("hunter2-hunter2").stream().feed(b"progress 10%\n") == b"progress 10%\n"
+
+
+def test_a_line_is_not_held_back_for_a_value_that_begins_with_one() -> None:
+    stream = mask("\nhunter2-hunter2\n").stream()
+    assert stream.feed(b"progress 10%\n") == b"progress 10%\n"
+    assert stream.feed(b"x hunter2-hunter2\n") == f"x {MASKED}\n".encode()
 
 
 def test_each_line_of_a_key_is_hidden() -> None:
