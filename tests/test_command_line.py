@@ -236,7 +236,7 @@ def test_a_bug_keeps_its_traceback_and_is_exit_70(checkout: Path, monkeypatch: p
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("glpat-planted-secret")
 
-    monkeypatch.setattr("pipeline_tools.commands.session.Checkout", broken)
+    monkeypatch.setattr("pipeline_tools.adapters.checkout.Checkout", broken)
     result = CliRunner().invoke(cli, ["tag", "check"], env={"PT_GITLAB_TOKEN": "glpat-planted-secret"})
     assert result.exit_code == 70
     assert "Traceback" in result.stderr
@@ -308,7 +308,7 @@ def test_ctrl_c_is_exit_130(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline_tools.commands.session.Checkout", interrupted)
+    monkeypatch.setattr("pipeline_tools.adapters.checkout.Checkout", interrupted)
     found = document(["tag", "check", "--output", "json"], 130)
     assert found["status"] == "interrupted"
 
