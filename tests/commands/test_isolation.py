@@ -12,7 +12,6 @@ from tests.world import DIGEST, World, error, git
 
 IMAGE = f"demo-app=registry.example.com/apps/demo-app:1.0.0@{DIGEST}"
 BUMP = ("bump", "--env-project", "platform/env", "--overlay", "overlays/dev", "--image", IMAGE)
-BUILD = ("build", "--dry-run", "--repository", "127.0.0.1:9/x/y")
 TRIGGER = ("trigger", "--env-project", "platform/env", "--env-branch", "main", "--env-commit", "a" * 40)
 ASKS = reply(401, WWW_Authenticate="Basic realm=x")
 EVERYWHERE: dict[str, Any] = {"NO_PROXY": "", "no_proxy": ""}
@@ -48,7 +47,9 @@ def test_git_variables_do_not_tie_scratch_repositories_to_the_checkout(
 def test_a_foreign_index_does_not_make_the_checkout_look_changed(world: World, tmp_path: Path) -> None:
     world.tag("v1.0.0")
     environment: dict[str, Any] = {"GIT_INDEX_FILE": str(tmp_path / "none")}
-    plain, other = world.json(*BUILD), world.json(*BUILD, **environment)
+    with listening() as registry:
+        words = ("build", "--dry-run", "--repository", f"{registry.host}/x/y")
+        plain, other = world.json(*words), world.json(*words, **environment)
     assert other["plan"] == plain["plan"]
     assert not (tmp_path / "none").exists()
 
@@ -132,7 +133,8 @@ def test_nothing_that_the_checkout_configures_is_run(world: World, tmp_path: Pat
     git(world.app, "config", "core.hooksPath", str(hooks))
     for path in world.app.glob("*"):
         os.utime(path, (0, 0)) if path.is_file() else None  # the index wants to be refreshed
-    world.process(*BUILD)
+    with listening() as registry:
+        world.process("build", "--dry-run", "--repository", f"{registry.host}/x/y")
     assert not seen.exists()
 
 

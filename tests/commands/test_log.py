@@ -8,6 +8,7 @@ import pytest
 from pipeline_tools.console import Console
 from pipeline_tools.errors import PipelineError
 from sandbox.gitlab import Fault, status
+from tests.listener import listening
 from tests.world import DIGEST, Ended, World, git
 
 EVIL = "\x1b[2J\x1b[31mowned\rsection_end:1:bump\r\x1b[0K\u202e\x9b1m"
@@ -95,14 +96,15 @@ def test_ascii_is_enough(world: World, tmp_path: Path) -> None:
     world.commit("feat: café →")
     said = world.process("tag", "create", "--dry-run", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert "caf\\xe9" in said.stdout.lower()
-    words = (
-        "release",
-        "--dry-run",
-        "--repository",
-        "127.0.0.1:9/x/y",
-        "--docker-host",
-        f"unix://{tmp_path}/none",
-    )
-    said = world.process(*words, PYTHONIOENCODING="ascii")
+    with listening() as registry:
+        words = (
+            "release",
+            "--dry-run",
+            "--repository",
+            f"{registry.host}/x/y",
+            "--docker-host",
+            f"unix://{tmp_path}/none",
+        )
+        said = world.process(*words, PYTHONIOENCODING="ascii")
     assert said.stdout.isascii()
     assert "trigger  planned" in said.stdout
