@@ -38,6 +38,25 @@ def test_a_password_in_the_address_is_refused_and_written_nowhere(world: World, 
     assert not world.gitlab.pipelines(world.env_project)
 
 
+@pytest.mark.parametrize("rest", ["127.0.0.1:99999999/x/y.git", "[::1/x/y.git", "p@ss@127.0.0.1:9x/x/y.git"])
+def test_a_password_in_an_address_that_is_none_is_not_said_either(world: World, rest: str) -> None:
+    address = f"http://someone:sekret-password@{rest}"
+    for words in (("bump", "--env-project", address, *WHERE), (*BUMP, "--gitlab-url", address)):
+        for more in ((), ("-v", "--output", "json")):
+            result = world.run(*words, *more, exit_code=1)
+            assert "sekret-password" not in result.output
+            assert "is not an address" in result.output
+
+
+def test_a_password_in_the_address_of_gitlab_is_not_said_either(world: World) -> None:
+    """The address stands in messages, links and reports."""
+    words = ("trigger", "--env-project", "platform/env", "--env-branch", "main", "--env-commit", "a" * 40)
+    for address in ("http://someone:sekret-password@127.0.0.1:9", "ssh://someone:sekret-password@127.0.0.1"):
+        result = world.run(*words, "--gitlab-url", address, exit_code=1)
+        assert "sekret-password" not in result.output
+        error(result)
+
+
 def test_a_relative_local_env_repository(world: World) -> None:
     bare = world.app.parent / "env.git"
     git(world.app, "clone", "--quiet", "--bare", str(world.env_project.repository), str(bare))
@@ -60,7 +79,7 @@ def test_an_address_that_is_none_is_one_line(world: World, words: tuple[str, ...
     world.tag("v1.0.0")
     before = world.snapshot()
     result = world.run(*words, exit_code=1)
-    error(result)
+    assert "address" in error(result)[0]
     assert len(result.stderr.splitlines()) <= 2
     assert world.snapshot() == before
 
