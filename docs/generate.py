@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import click
 from ruamel.yaml import YAML
 
 from pipeline_tools.cli import cli
+from pipeline_tools.text import binding as bindings
+from pipeline_tools.text import runner_lint
+from pipeline_tools.text.schema import described
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE.parent / "ci_templates" / "release.yml"
@@ -106,6 +110,42 @@ def _spelling(option: click.Option) -> str:
     return f"`{names}{value}`".replace("|", "\\|")
 
 
+# The binding file and the lint ---------------------------------------------------------------------------------
+
+
+def binding() -> str:
+    """A table for each class of the binding file."""
+    return "\n".join(_part(cls, where) for cls, where in bindings.PARTS)
+
+
+def _part(cls: type[Any], where: str) -> str:
+    rows = [
+        (f"`{field.name}`", kind.says, _field_default(field.default), field.metadata["doc"])
+        for field, kind in described(cls)
+    ]
+    doc = (cls.__doc__ or "").splitlines()[0]
+    heading = f"### {where or 'The file'}\n\n{doc}\n\n"
+    return heading + table(("key", "value", "default", "meaning"), rows)
+
+
+def _field_default(value: object) -> str:
+    if value is MISSING:
+        return "required"
+    return "none" if value in (None, ()) else "empty" if value == "" else f"`{json.dumps(value)}`"
+
+
+def rules() -> str:
+    """A row for each rule of `runner lint`."""
+    rows = [
+        (f"`{name}`", rule.severity.value, rule.message, rule.cure)
+        for name, rule in runner_lint.RULES.items()
+    ]
+    return table(
+        ("rule", "severity", "says", "cure"),
+        [tuple(cell.replace("|", "\\|") for cell in row) for row in rows],
+    )
+
+
 # Pages ---------------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +160,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "example": example,
     "commands": commands,
     "options": options,
+    "binding": binding,
+    "rules": rules,
 }
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "trigger": "Start a pipeline of the env repository whose commit is, or contains, the bump.",
     "release": "Tag check, build, push, bump and trigger, in one go.",
     "vault": "Lend a command what Vault keeps, for as long as it runs.",
+    "runner": "Render, check and bind GitLab runners from one binding file.",
 }
 """Every command with its one-line help, so that `--help` and completion load none of them."""
 
@@ -119,7 +120,7 @@ def _exit_code(error: BaseException) -> int:
 def _command(ctx: click.Context) -> str:
     """The command's words: `bump`, `tag check`."""
     words = [word for word in (*ctx._protected_args, *ctx.args) if not word.startswith("-")]  # noqa: SLF001 (as above)
-    depth = 2 if words[:1] in (["tag"], ["vault"]) else 1
+    depth = 2 if words[:1] in (["tag"], ["vault"], ["runner"]) else 1
     return " ".join(words[:depth])
 
 

@@ -182,6 +182,18 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                          help="Wait for the pipeline's end and end as it does."),
     "timeout": _setting("--timeout", "PT_TIMEOUT", "How long to wait or to go on trying, in seconds.", default=3000.0,
                         type=click.FloatRange(min=0), show_default=True, metavar="SECONDS"),
+    # runner
+    "binding": _setting("--binding", "PT_BINDING", "The binding file of the runners.", default="runner/binding.yml",
+                        show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
+    "directory": _setting("--directory", "PT_DIRECTORY", "Where the rendered files are, a folder for each environment.",
+                          default="runner", show_default=True, type=click.Path(file_okay=False, path_type=Path),
+                          metavar="DIR"),
+    "only_check": click.option("--check", "only_check", cls=Setting, envvar="PT_CHECK", show_envvar=True, is_flag=True,
+                               help="Change nothing; end with exit 6 where something differs."),
+    "environment": _setting("--environment", "PT_ENVIRONMENT", "Environment of the binding. Repeatable. Default: all.",
+                            **_MANY, metavar="NAME"),
+    "prove": click.option("--prove/--no-prove", cls=Setting, envvar="PT_PROVE", show_envvar=True, default=True,
+                          help="Prove afterwards that no environment's policy reaches another's secrets."),
     # Vault
     "vault_address": _setting("--vault-address", "VAULT_ADDR", "The Vault or OpenBao server.", metavar="URL"),
     "vault_namespace": _setting("--vault-namespace", "VAULT_NAMESPACE", "Namespace in Vault.", metavar="NAMESPACE"),
@@ -223,6 +235,8 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "env_token": _secret("env_token", "PT_ENV_TOKEN", "Token of the env project, to push and to follow pipelines."),
     "trigger_token": _secret("trigger_token", "PT_TRIGGER_TOKEN", "Trigger token of the env project."),
     "job_token": _secret("job_token", "CI_JOB_TOKEN", "The job's own token."),
+    "reviewer_token": _secret("reviewer_token", "PT_REVIEWER_TOKEN", "Token that Vault outside the cluster asks for "
+                              "token reviews with."),
     "registry_user": _setting("--registry-user", "PT_REGISTRY_USER", "User at the registry.", metavar="NAME"),
     "registry_password": _secret("registry_password", "PT_REGISTRY_PASSWORD", "Password or access token at the registry."),
     "docker_auth_config": _secret("docker_auth_config", "DOCKER_AUTH_CONFIG", "Registry logins as docker writes them."),
@@ -232,7 +246,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "docker_cert_path": _setting("--docker-cert-path", "DOCKER_CERT_PATH", "Folder of the engine's ca, cert and key.",
                                  type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
     # How it is said
-    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations. Repeatable.", **_MANY,
+    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations; of a lint codequality. Repeatable.", **_MANY,
                        metavar="KIND=FILE"),
     "output": click.option("--output", envvar="PT_OUTPUT", show_envvar=True, type=click.Choice(["text", "json"]),
                            default="text", is_eager=True, expose_value=False, callback=_output,

@@ -9,6 +9,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from sandbox import parts
@@ -79,6 +80,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(FIXED, HOME=home, DOCKER_CONFIG=f"{home}/.docker")
     os.environ.pop("XDG_CONFIG_HOME", None)
     time.tzset()
+    # How long an example takes says more about the machine than about the code.
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

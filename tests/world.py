@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,19 @@ class World:
         )
         return result
 
+    def process(self, *words: str, exit_code: int = 0, **variables: str | None) -> "Ended":
+        """The same in a process of its own: for what it says byte by byte, and what its environment hands on."""
+        environment = {**os.environ, **self.variables, **variables}
+        done = subprocess.run(
+            (sys.executable, "-m", "pipeline_tools", *words),
+            cwd=self.app,
+            env={name: value for name, value in environment.items() if value is not None},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == exit_code, f"{words}: {done.returncode}\n{done.stdout!r}\n{done.stderr!r}"
+        return Ended(done.stdout.decode(), done.stderr.decode())
+
     def json(self, *words: str, exit_code: int = 0, **variables: str | None) -> Any:
         """The envelope of a command."""
         return json.loads(self.run(*words, "--output", "json", exit_code=exit_code, **variables).stdout)
@@ -167,7 +181,15 @@ class World:
         return self.clone(self.app_project, self.variables["PT_GITLAB_TOKEN"], directory, *words)
 
 
-def error(result: Result) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Ended:
+    """What a process said."""
+
+    stdout: str
+    stderr: str
+
+
+def error(result: Result | Ended) -> tuple[str, str]:
     """The one line that says what is wrong, and the hint."""
     lines = [line for line in result.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
     assert len(lines) == 2, result.stderr

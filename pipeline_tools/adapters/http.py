@@ -41,6 +41,7 @@ class _SameOrigin(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
         if target and references.origin(urljoin(resp.url, target)) != references.origin(resp.url):
+            resp.close()
             raise Denied(
                 f"{references.origin(resp.url)} redirects to {references.origin(target)}: no token goes there",
                 hint="name the instance by the address that it uses itself, as in --gitlab-url or --vault-address",

@@ -7,13 +7,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from pipeline_tools import options
-from pipeline_tools.adapters.checkout import Checkout
 from pipeline_tools.adapters.git import Remote
 from pipeline_tools.console import Console
 from pipeline_tools.errors import PipelineError
@@ -24,6 +23,9 @@ from pipeline_tools.text import pairs, receipt, references, reports, versions
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.receipt import Receipt, Tagged
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.checkout import Checkout
 
 T = TypeVar("T")
 
@@ -105,7 +107,10 @@ class Session:
     # The application repository ----------------------------------------------------------------------------
 
     @cached_property
-    def checkout(self) -> Checkout:
+    def checkout(self) -> "Checkout":
+        # GitPython runs git when it is imported: not before the secrets are out of the environment.
+        from pipeline_tools.adapters.checkout import Checkout  # noqa: PLC0415 (see above)
+
         return Checkout(self.source.checkout)
 
     @cached_property

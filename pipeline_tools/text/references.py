@@ -93,10 +93,16 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         parts.port  # noqa: B018 (it is checked when it is read)
     except ValueError as error:
+        reason = "" if "@" in url else f": {error}"  # its words could be a part of a password
         raise PipelineError(
-            f"{printable(url)} is not an address: {error}", hint="write it like https://host/path"
+            f"{_anonymous(url)} is not an address{reason}", hint="write it like https://host/path"
         ) from None
     return parts
+
+
+def _anonymous(url: str) -> str:
+    """`url` for a message: without what may be a user and a password."""
+    return printable(re.sub(r"//.*@", "//", url, flags=re.DOTALL))
 
 
 def userless(url: str) -> tuple[str, str, str]:
@@ -159,10 +165,11 @@ def web(url: str) -> str:
     """An http(s) address without a slash at its end.
 
     Raises:
-        PipelineError: it is none.
+        PipelineError: it is none, or has a user in it: it is shown in messages and links.
     """
-    if not origin(url).startswith("http"):
+    if not origin(url).startswith("http") or userless(url)[0] != url:
         raise PipelineError(
-            f"{printable(url)} is not an http address", hint="write it like https://gitlab.example.com"
+            f"{_anonymous(url)} is not an http address without a user",
+            hint="write it like https://gitlab.example.com",
         )
     return url.rstrip("/")

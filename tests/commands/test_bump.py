@@ -97,6 +97,30 @@ def test_a_pre_release_comes_before_its_release(world: World) -> None:
     assert world.json(*image("1.5.0-rc.1"))["status"] == "superseded"
 
 
+def test_the_same_version_with_another_digest_is_written(world: World) -> None:
+    """As after a rebuild: it is neither older nor the same."""
+    world.run(*image("1.5.0"))
+    other = "sha256:" + "cd" * 32
+    word = f"demo-app=registry.example.com/apps/demo-app:1.5.0@{other}"
+    assert world.json(*BUMP[:-1], word)["status"] == "done"
+    assert f'digest: "{other}"' in world.env_file()
+
+
+@pytest.mark.parametrize("key", ["transformers", "generators"])
+def test_folders_of_transformers_and_generators_render(world: World, key: str) -> None:
+    """They are kustomizations too, in a folder outside the overlay."""
+    plugin = {
+        "transformers": "kind: LabelTransformer\nmetadata: {name: l}\nlabels: {team: web}\n"
+        "fieldSpecs: [{path: metadata/labels, create: true}]\n",
+        "generators": "kind: ConfigMapGenerator\nmetadata: {name: generated}\nliterals: [a=b]\n",
+    }[key]
+    world.env_commit("common/kustomization.yaml", "resources: [it.yaml]\n")
+    world.env_commit("common/it.yaml", f"apiVersion: builtin\n{plugin}")
+    world.env_commit("overlays/dev/kustomization.yaml", f"{world.env_file()}\n{key}: [../../common]\n")
+    world.run(*BUMP)
+    assert "1.0.0" in world.env_file()
+
+
 def test_older_on_purpose(world: World) -> None:
     world.run(*image("1.5.0"))
     world.run(*image("1.4.0"), "--allow-downgrade")

@@ -1,11 +1,13 @@
 """`tag check`, `next` and `create` against the GitLab stand-in."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
+import requests
 
-from sandbox.gitlab import Access
+from sandbox.gitlab import Access, Fault, delay, lost_answer, status
 from tests.world import World, error, git
 
 
@@ -187,6 +189,88 @@ def test_create_completes_what_was_killed_between_tag_and_release(world: World) 
     world.tag("v1.0.0")
     assert world.json("tag", "create", "v1.0.0")["status"] == "done"
     assert world.json("tag", "create", "v1.0.0")["status"] == "unchanged"
+
+
+def release_notes(world: World, name: str) -> str:
+    """The description of a GitLab Release."""
+    url = f"{world.gitlab.url}/api/v4/projects/shop%2Fdemo-app/releases/{name}"
+    token = world.variables["PT_GITLAB_TOKEN"]
+    answer = requests.get(url, headers={"PRIVATE-TOKEN": token}, timeout=10)
+    assert answer.status_code == 200
+    return str(answer.json()["description"])
+
+
+def posts(world: World, end: str) -> int:
+    return sum(1 for seen in world.gitlab.requests if seen.method == "POST" and seen.path.endswith(end))
+
+
+@pytest.mark.parametrize("words", [(), ("v1.1.0",)])
+def test_create_between_tag_and_release_keeps_the_list_of_changes(
+    world: World, words: tuple[str, ...]
+) -> None:
+    world.tag("v1.0.0")
+    world.commit("feat: a big thing")
+    world.gitlab.faults.add(Fault(status(503), method="POST", path_regex="/releases"))
+    world.run("tag", "create", *words, exit_code=5)
+    assert git(world.app_project.repository, "tag", "-l", "v1.1.0") == "v1.1.0"
+    assert world.json("tag", "create", *words)["result"]["name"] == "v1.1.0"
+    assert "A big thing" in release_notes(world, "v1.1.0") or "a big thing" in release_notes(world, "v1.1.0")
+
+
+def test_create_twice_at_once_makes_one_tag(world: World) -> None:
+    """Both look before either creates."""
+    world.commit("feat: one")
+    world.gitlab.faults.add(Fault(delay(2), method="POST", path_regex="/repository/tags$", times=2))
+    outcomes: list[str] = []
+
+    def create(number: int) -> None:
+        outcomes.append(world.process("tag", "create", "v1.0.0", "--receipt", f"../r{number}.json").stdout)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 2, "one of them failed"
+    assert posts(world, "/repository/tags") == 2, "they were not at it at once"
+    assert "One" in release_notes(world, "v1.0.0") or "one" in release_notes(world, "v1.0.0")
+
+
+@pytest.mark.parametrize("path", ["/repository/tags", "/releases"])
+def test_create_with_a_lost_answer_finds_what_was_made(world: World, path: str) -> None:
+    world.commit("feat: one")
+    world.gitlab.faults.add(Fault(lost_answer(), method="POST", path_regex=path))
+    assert world.json("tag", "create", "v1.0.0")["status"] == "done"
+    assert (posts(world, "/repository/tags"), posts(world, "/releases")) == (1, 1)
+
+
+def test_check_of_a_name_is_not_about_the_commit_of_the_job(world: World, tmp_path: Path) -> None:
+    world.tag("v1.0.0")
+    tagged = git(world.app, "rev-parse", "HEAD")
+    later = world.commit("fix: later")
+    assert world.json("tag", "check", "v1.0.0", CI_COMMIT_SHA=later)["result"]["commit"] == tagged
+    assert error(world.run("tag", "check", "v1.0.0", "--commit", later, exit_code=3))
+    world.app = world.fresh_app(tmp_path / "bare", "--no-tags")
+    assert git(world.app, "tag") == ""
+    assert world.json("tag", "check", "v1.0.0")["result"]["commit"] == tagged
+    assert world.json("tag", "check", "v1.0.0", CI_COMMIT_SHA=later)["result"]["commit"] == tagged
+
+
+def test_check_of_a_commit_that_nobody_knows(world: World) -> None:
+    for words in (("tag", "check", "--commit", "f" * 40), ("tag", "next", "--commit", "f" * 40)):
+        result = world.run(*words, exit_code=1)
+        assert "ffffffff" in error(result)[0]
+
+
+def test_next_passes_over_a_version_that_another_branch_has(world: World) -> None:
+    world.tag("v1.0.0")
+    git(world.app, "checkout", "--quiet", "-b", "hotfix")
+    world.commit("fix: hot")
+    world.tag("v1.0.1")
+    git(world.app, "checkout", "--quiet", "main")
+    world.commit("fix: on main")
+    assert world.json("tag", "next")["result"]["name"] == "v1.0.2"
+    assert world.json("tag", "create")["result"]["name"] == "v1.0.2"
 
 
 def test_create_on_another_commit_is_refused(world: World) -> None:

@@ -38,6 +38,61 @@ def test_starts_one_pipeline_and_finds_it_again(world: World) -> None:
     assert pipelines(world) == ["trigger"]
 
 
+def test_a_token_that_only_writes_starts_and_says_what_it_cannot_see(world: World) -> None:
+    """The least rights for bump and trigger: pipelines cannot be listed, so one that is there is not found."""
+    token = world.gitlab.create_token(world.env_project, "least", scopes={"write_repository"})
+    words = trigger(world)
+    result = world.run(*words, PT_ENV_TOKEN=token)
+    assert "warning: a pipeline that contains the bump already would not be found" in result.stderr
+    assert pipelines(world) == ["trigger"]
+    assert error(world.run(*words, "--wait", PT_ENV_TOKEN=token, exit_code=4))
+    assert pipelines(world) == ["trigger"]
+
+
+def test_a_token_that_only_writes_trusts_the_branch_to_contain_the_bump(world: World) -> None:
+    token = world.gitlab.create_token(world.env_project, "least", scopes={"write_repository"})
+    words = trigger(world)
+    world.env_commit("README.md", "later\n")
+    result = world.run(*words, PT_ENV_TOKEN=token)
+    assert "warning: not checked that the pipeline contains the bump" in result.stderr
+
+
+@pytest.mark.parametrize("source", ["schedule", "merge_request_event", "external"])
+def test_a_pipeline_about_something_else_is_not_taken(world: World, source: str) -> None:
+    first = world.json(*trigger(world))["result"]["pipeline"]
+    world.gitlab.pipelines(world.env_project)[0].source = source
+    again = world.json(*trigger(world))
+    assert again["status"] == "done"
+    assert again["result"]["pipeline"] != first
+    assert len(pipelines(world)) == 2
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+def test_a_pipeline_that_failed_is_not_taken(world: World, status: str) -> None:
+    world.gitlab.pipeline_script(world.env_project, [status])
+    first = world.json(*trigger(world))["result"]["pipeline"]
+    assert world.json(*trigger(world))["result"]["pipeline"] != first
+
+
+def test_variables_do_not_reach_a_pipeline_that_is_there(world: World) -> None:
+    world.run(*trigger(world), "--variable", "A=1")
+    plain = world.json(*trigger(world))
+    assert plain["warnings"] == []
+    for words in (("--variable", "A=2"), ("--input", "a=2")):
+        answer = world.json(*trigger(world), *words)
+        assert answer["status"] == "unchanged"
+        assert [
+            "variables and inputs reach only one that is started" in text for text in answer["warnings"]
+        ] == [True]
+    assert len(pipelines(world)) == 1
+
+
+def test_wait_for_a_pipeline_that_is_canceled_fails(world: World) -> None:
+    world.gitlab.pipeline_script(world.env_project, ["running", "canceled"])
+    message, _ = error(world.run(*trigger(world, "--wait"), exit_code=1))
+    assert "canceled" in message
+
+
 def test_a_pipeline_on_a_later_commit_contains_the_bump(world: World) -> None:
     command = trigger(world)
     world.env_commit("README.md", "later\n")

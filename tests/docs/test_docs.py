@@ -54,7 +54,15 @@ def test_a_page_is_generated_afresh(path: Path) -> None:
 def test_every_command_is_documented() -> None:
     headings = re.findall(r"^### (.*)$", text("reference/cli.md"), re.MULTILINE)
     assert {heading.split()[0] for heading in headings} == set(COMMANDS)
-    assert {"tag check", "tag next", "tag create", "release"} <= set(headings)
+    assert {
+        "tag check",
+        "tag next",
+        "tag create",
+        "release",
+        "runner render",
+        "runner lint",
+        "runner bind",
+    } <= set(headings)
 
 
 @pytest.mark.parametrize("path", [*PAGES, *ROOT.glob("examples/*/README.md"), ROOT / "README.md"], ids=str)

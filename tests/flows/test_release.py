@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 import requests
 
 from sandbox.engine import Engine
-from sandbox.gitlab import Fault, lost_answer
+from sandbox.gitlab import Fault, delay, lost_answer
 from sandbox.registry import Registry
 from tests.conftest import CI_PASSWORD, CI_USER
 from tests.world import World, error, git
 
 STEPS = ["tag", "build", "push", "bump", "trigger"]
+BEFORE_THE_TRIGGER = Fault(delay(20), method="GET", path_regex="/pipelines")
+"""Holds a release up after its bump, with a request that changes nothing: time to kill it."""
 
 
 @pytest.fixture
@@ -140,10 +143,14 @@ def test_dry_run_shows_what_is_not_known_yet(ready: World) -> None:
 
 
 def test_dry_run_without_any_variable_or_server(ready: World) -> None:
-    """The registry of the include cannot be reached here: it is marked, and all five steps are planned."""
+    """The registry of the include cannot be reached: it is marked, and all five steps are planned."""
+    include = ready.app / ".gitlab-ci.yml"
+    include.write_text(include.read_text().replace("europe-west1-docker.pkg.dev", "registry.invalid"))
+    ready.commit("ci: a registry that is nowhere")
+    ready.tag("v1.0.1")
     ready.variables = {}
     result = ready.run("release", "--dry-run")
-    assert "europe-west1-docker.pkg.dev" in result.stdout
+    assert "registry.invalid/demo-project/apps/demo-app" in result.stdout
     assert "not read: " in result.stdout
     for step in STEPS:
         assert f"\n{step:8} " in f"\n{result.stdout}"
@@ -185,6 +192,8 @@ def test_killed_after_any_step_and_run_again_there_is_one_of_everything(
 ) -> None:
     """SIGKILL as soon as the receipt says that `step` is done."""
     receipt = ready.app / "release.json"
+    if step == "bump":
+        ready.gitlab.faults.add(BEFORE_THE_TRIGGER)
     argv = (sys.executable, "-m", "pipeline_tools", "release")
     process = subprocess.Popen(
         argv, cwd=ready.app, env={**os.environ, **ready.variables}, stdout=subprocess.DEVNULL
@@ -193,12 +202,67 @@ def test_killed_after_any_step_and_run_again_there_is_one_of_everything(
         if receipt.exists() and f'"{step}"' in receipt.read_text():
             process.send_signal(signal.SIGKILL)
             process.wait()
+    if step != STEPS[-1]:  # after the last step there is hardly anything left to be killed
+        assert process.returncode == -signal.SIGKILL
+        assert f'"{STEPS[-1]}"' not in receipt.read_text()
+    ready.gitlab.faults.clear()
     ready.run("release")
     left = everything(ready, published)
     assert len(left["commits"]) == 2
     assert len(left["pipelines"]) == 1
     assert len({*left["tags"].values()}) == 1
     assert sorted(tag.partition("-")[0] for tag in left["tags"]) == ["1.0.0", "sha"]
+
+
+def test_killed_after_a_bump_that_is_superseded_in_one_overlay_there_is_still_a_pipeline(
+    ready: World, published: Published
+) -> None:
+    """One overlay has a newer version already, the other gets ours: our commit wants its pipeline."""
+    prod = "overlays/prod/kustomization.yaml"
+    ready.env_commit(prod, ready.env_file(prod).replace('"0.0.0"', '"2.0.0"'))
+    words = ("release", "--overlay", "overlays/dev", "--overlay", "overlays/prod")
+    ready.gitlab.faults.add(BEFORE_THE_TRIGGER)
+    process = subprocess.Popen(
+        (sys.executable, "-m", "pipeline_tools", *words),
+        cwd=ready.app,
+        env={**os.environ, **ready.variables},
+        stdout=subprocess.DEVNULL,
+    )
+    receipt = ready.app / "release.json"
+    while not (receipt.exists() and '"bump"' in receipt.read_text()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert everything(ready, published)["pipelines"] == []
+    ready.gitlab.faults.clear()
+    answer = ready.json(*words)
+    assert answer["result"]["trigger"]["status"] == "done"
+    assert len(everything(ready, published)["pipelines"]) == 1
+    assert '"2.0.0"' in ready.env_file(prod)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--variable", "NOEQ"),
+        ("--input", "NOEQ"),
+        ("--overlay", "../x"),
+        ("--env-branch", "a..b"),
+        ("--image", "demo-app=x/y"),
+        ("--report", "junit=x.xml"),
+        ("--repository", "127.0.0.1:99999/x"),
+        ("--env-project", "http://[::1/x.git"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_said_before_anything_is_done(
+    ready: World, published: Published, words: tuple[str, str]
+) -> None:
+    before = everything(ready, published)
+    error(ready.run("release", *words, exit_code=1))
+    assert published.tags == set()
+    assert everything(ready, published) == before
+    assert not (ready.app / "release.json").exists()
 
 
 def test_killed_at_any_instant_and_run_again_there_is_one_of_everything(
