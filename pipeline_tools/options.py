@@ -59,6 +59,11 @@ class SecretSetting(click.Option):
         secret = Secret(self._text(ctx, value))
         if ctx.obj is not None:
             ctx.obj.mask.add(secret)
+        text = secret.reveal()
+        if str(self.name).endswith("_token") and not (text.isascii() and text.isprintable()):
+            raise click.BadParameter(
+                "a token is one line of ASCII; was more copied than the token?", ctx=ctx, param=self
+            )
         return secret
 
     def _text(self, ctx: click.Context, value: Any) -> str:

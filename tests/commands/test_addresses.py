@@ -109,6 +109,19 @@ def test_a_token_file_that_is_no_text(world: World, tmp_path: Path) -> None:
     assert "the file is not text" in result.stderr
 
 
+@pytest.mark.parametrize("value", ["glpat-first-line\nsecond-line", "glpat-with-\u2192-arrow"])
+@pytest.mark.parametrize("name", ["PT_GITLAB_TOKEN", "PT_ENV_TOKEN", "PT_TRIGGER_TOKEN", "CI_JOB_TOKEN"])
+def test_a_token_that_no_header_can_carry(world: World, name: str, value: str) -> None:
+    """As copied with too much around it: said before it is sent, and not shown."""
+    words = ("trigger", "--env-project", "platform/env", "--env-branch", "main", "--env-commit", "a" * 40)
+    variables: dict[str, Any] = {name: value}
+    result = world.run(*words, exit_code=2, **variables)
+    assert f"{name.lower().removeprefix('pt_').removeprefix('ci_').replace('_', '-')}-file" in result.stderr
+    assert "one line of ASCII" in result.stderr
+    for part in value.split("\n"):
+        assert part not in result.output
+
+
 # Files that are written --------------------------------------------------------------------------------------
 
 
