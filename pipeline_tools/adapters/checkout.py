@@ -1,6 +1,6 @@
 """Facts of the local git checkout. Only read, never written."""
 
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -101,7 +101,9 @@ class Checkout:
 
     def commit_time(self, commit: str) -> str:
         """The committer's time, ISO 8601 in UTC (as the OCI label `created` wants it: RFC 3339)."""
-        return self._repo.commit(commit).committed_datetime.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # Asked of git itself: GitPython's own way leaves a `git cat-file --batch` running.
+        seconds = int(self._git("show", "--no-patch", "--format=%ct", commit))
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def changed_files(self) -> list[str]:
         """Tracked files that differ from the commit."""
