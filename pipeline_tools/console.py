@@ -60,7 +60,8 @@ class Console:
 
     def plan(self, name: str, plan: Plan[Outcome]) -> None:
         self._plans[name] = _plain(plan)
-        for number, line in enumerate((*plan.lines(), *_missing(plan))):
+        lines = [line for text in (*plan.lines(), *_missing(plan)) for line in _indented(text)]
+        for number, line in enumerate(lines):
             self._say(f"{'' if number else name:{WIDTH}} {line}")
 
     def outcome(self, name: str, outcome: Outcome) -> None:
@@ -171,6 +172,13 @@ class Console:
 
 
 EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 70, 130, 143
+
+
+def _indented(text: str) -> list[str]:
+    """The lines of a text; those after the first stand two deeper than it."""
+    first, *others = text.splitlines() or [""]
+    depth = len(first) - len(first.lstrip()) + 2
+    return [first, *(" " * depth + line for line in others)]
 
 
 def _missing(plan: Plan[Outcome]) -> Iterator[str]:

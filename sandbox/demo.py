@@ -1,6 +1,7 @@
 """`make demo`: two releases of the example application, on this machine, on real parts where they can be had.
 
-Real: git over HTTP, the docker engine and its build, the registry with a login, kustomize. A stand-in: GitLab.
+Real: git over HTTP, the docker engine and its build, the registry with a login, kustomize, OpenBao. Stand-ins:
+GitLab, and the cluster that vouches for a job.
 """
 
 import json
@@ -11,21 +12,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
-from sandbox import parts
+from sandbox import demo_vault, parts
 from sandbox.engine import Engine
 from sandbox.gitlab import Access, Gitlab, JobScript, Project
 from sandbox.registry import Htpasswd, Registry
 
 ROOT = parts.ROOT
 WORKSPACE = ROOT / "workspace"
-NEEDED = (parts.DOCKER, parts.BUSYBOX, parts.REGISTRY, parts.KUSTOMIZE)
+NEEDED = (parts.DOCKER, parts.BUSYBOX, parts.REGISTRY, parts.KUSTOMIZE, parts.OPENBAO)
 USER, PASSWORD = "ci", "registry-password-of-the-demo"
 ANNA = {"GIT_AUTHOR_NAME": "Anna", "GIT_AUTHOR_EMAIL": "anna@example.com", "GIT_COMMITTER_NAME": "Anna"}
 QUIET = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
@@ -51,13 +52,29 @@ class Demo:
     def checkout(self) -> Path:
         return self.workspace / "app"
 
-    def run(self, *words: str) -> None:
-        """A command in the checkout, shown as a person would type it."""
+    def run(self, *words: str, expected: int = 0, variables: Mapping[str, str] | None = None) -> None:
+        """A command in the checkout, shown as a person would type it; it must end with the expected code."""
         print(f"\n$ {shlex.join(words)}", flush=True)
-        done = subprocess.run(words, cwd=self.checkout, env=self._environment(), check=False)
+        environment = {**self._environment(), **(variables or {})}
+        done = subprocess.run(words, cwd=self.checkout, env=environment, check=False)
+        if done.returncode != expected:
+            raise DemoError(
+                f"`{shlex.join(words)}` ended with exit code {done.returncode}, not {expected}; its error stands above"
+            )
+
+    def brief(self, *words: str, variables: Mapping[str, str]) -> None:
+        """A command whose plan is long: what it makes, without the details."""
+        print(f"\n$ {shlex.join(words)} | grep -v '^          '", flush=True)
+        environment = {**self._environment(), **variables}
+        done = subprocess.run(
+            words, cwd=self.checkout, env=environment, check=False, stdout=subprocess.PIPE, text=True
+        )
+        print(
+            "\n".join(line for line in done.stdout.splitlines() if not line.startswith(" " * 10)), flush=True
+        )
         if done.returncode:
             raise DemoError(
-                f"`{' '.join(words)}` ended with exit code {done.returncode}; its error stands above"
+                f"`{shlex.join(words)}` ended with exit code {done.returncode}; its error stands above"
             )
 
     def quietly(self, *words: str, directory: Path | None = None) -> None:
@@ -75,7 +92,7 @@ class Demo:
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join((str(Path(sys.executable).parent), str(parts.NODE_BIN), os.environ["PATH"]))
         mail = {"GIT_COMMITTER_EMAIL": "anna@example.com"}
-        foreign = ("CI_", "PT_", "GITLAB_", "GIT_")
+        foreign = ("CI_", "PT_", "GITLAB_", "GIT_", "VAULT_")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return {**kept, **ANNA, **mail, **QUIET, **self.variables, "PATH": path}
 
@@ -178,10 +195,39 @@ def again(demo: Demo) -> None:
 
 
 NOTES = {"skipped": " (what the push itself would have started: ci.skip)"}
+
+
+def lend(demo: Demo) -> None:
+    """Vault: who may read what is bound, a job of dev reads its own credentials, and is refused prod's."""
+    say = 'echo "Scaleway as $SCW_ACCESS_KEY, with the key $SCW_SECRET_KEY"'
+    with demo_vault.opened(demo.workspace) as vault:
+        bind = ("pipeline-tools", "runner", "bind", "--binding", "../binding.yml")
+        demo.brief(*bind, variables=vault.administrator)
+        for project in ("demo-dev", "demo-prod"):
+            vault.store(project)
+        job = vault.job
+        demo.run(
+            "pipeline-tools", "vault", "exec", "--scaleway", "demo-dev", "--", "sh", "-c", say, variables=job
+        )
+        print("\nThe same job on prod, which must be refused (exit 4):")
+        demo.run(
+            "pipeline-tools",
+            "vault",
+            "exec",
+            "--scaleway",
+            "demo-prod",
+            "--",
+            "true",
+            expected=4,
+            variables=job,
+        )
+
+
 CHAPTERS = (
     ("Release v1.0.0: tag, image, env repository, pipeline", first),
     ("A feature, and its release v1.1.0", second),
     ("The same release again: everything is found as done", again),
+    ("Vault: a job is lent what it may have, and nothing else", lend),
 )
 
 
