@@ -387,3 +387,15 @@ def test_a_job_of_the_rendered_runner_gets_its_secret(
     own, other = read(job), read("prod" if job == "dev" else "dev")
     assert (own.returncode, own.stdout) == (0, "same\n"), own.stderr
     assert (other.returncode, other.stdout) == (4, ""), other.stderr
+
+
+def test_a_refusal_on_anothers_path_names_the_policies(world: World, tmp_path: Path) -> None:
+    """The bound policies do not let a token ask for its capabilities; the hint does without."""
+    world.bind()
+    token = tmp_path / "token"
+    token.write_text(world.cluster.token("sw-dev", "ksa-sw-dev-deployer"))
+    given = {**variables(world, "dev"), "PT_KUBERNETES_TOKEN_FILE": str(token)}
+    secret = f"KEY={world.mount('prod')}/credentials/secret#key"
+    result = CliRunner().invoke(cli, ["vault", "exec", "--secret", secret, "--", "true"], env=given)
+    assert result.exit_code == 4
+    assert f"the policies of this token (p{world.id}-dev-deployer) reach nothing there" in result.stderr
