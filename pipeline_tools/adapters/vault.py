@@ -8,14 +8,16 @@ but a login or a lease, and both end with their TTL at the latest.
 import base64
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import hvac
@@ -31,11 +33,16 @@ from pipeline_tools.text.masks import Secret
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+U = TypeVar("U")
+
 _PASSING = frozenset({412, 429, 472, 473, 500, 502, 503, 504})
 """Statuses worth another try (developer.hashicorp.com/vault/api-docs, "HTTP status codes"; 412: a replica that has not caught up)."""
 _LONGEST_PAUSE = 5.0
 _REVOKE_SECONDS = 10.0
 """How long a revocation is tried: it delays the end of a job that has its result."""
+_GRACE_SECONDS = 10.0
+"""How long a signal waits for the answer of a login that is under way; Kubernetes gives 30 s in all."""
 _V2 = 2  # the KV engine that has versions
 
 
@@ -123,7 +130,24 @@ class Vault:
             self._client.token = self.identity.token.reveal()
             return
         self._mask(self.identity.token)
-        auth = self._proved(self.identity)
+        answer = _begun(self._proved, self.identity)
+        try:
+            self._be(answer.result())
+        except KeyboardInterrupt:
+            # A login that is forgotten half way may succeed when we are gone, and its token would live until its TTL.
+            self._awaited(answer)
+            raise
+
+    def _awaited(self, answer: "Future[dict[str, Any]]") -> None:
+        """Be who the login under way makes us, so that `close` can give it back; not for longer than a few seconds."""
+        try:
+            self._be(answer.result(_GRACE_SECONDS))
+        except TimeoutError:
+            log.warning("vault: the login had no answer yet: if it succeeds, its token lives until its TTL")
+        except PipelineError as error:
+            log.debug("vault: %s", error.message)
+
+    def _be(self, auth: Mapping[str, Any]) -> None:
         self._mask(Secret(auth["client_token"]))
         self._client.token = auth["client_token"]
         self._is_revocable = auth.get("token_type") != "batch"
@@ -350,6 +374,20 @@ class Vault:
         except (exceptions.VaultError, PipelineError, LookupError):
             return "too little"
         return ", ".join((granted.get("data") or granted).get(path) or ["deny"])
+
+
+def _begun(call: Callable[[T], U], argument: T) -> "Future[U]":
+    """The answer to come of a call in a thread of its own, which a signal to the main thread does not end."""
+    answer: Future[U] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call(argument))
+        except BaseException as error:  # noqa: BLE001 (it is raised again where the answer is asked for)
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return answer
 
 
 @contextmanager
