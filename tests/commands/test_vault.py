@@ -608,3 +608,27 @@ def test_doctor_of_two_proofs(dual: VaultWorld) -> None:
 def test_the_environment_of_the_tests_holds_no_vault() -> None:
     assert not [name for name in os.environ if name.startswith(("VAULT_", "BAO_"))]
     assert tempfile.gettempdir()
+
+
+def rules(vault: VaultWorld, *options: str, **variables: str) -> set[str]:
+    """The rules that doctor finds broken."""
+    out, _ = vault.run("doctor", *options, "--output=json", exit_code=6, **variables)
+    found = json.loads(out)["result"]["reports"]
+    return {finding["rule"] for report in found for finding in report["findings"]}
+
+
+def test_doctor_of_tokens_of_an_odd_kind(vault: VaultWorld) -> None:
+    own = [f"{vault.id}-dev"]
+    vault.role("batch", own, token_type="batch")
+    vault.role("few", own, token_num_uses=50)
+    assert "batch" in rules(vault, "--vault-role=batch")
+    assert "num-uses" in rules(vault, "--vault-role=few")
+
+
+@pytest.mark.usefixtures("none_left")
+def test_doctor_of_a_path_that_no_policy_grants(vault: VaultWorld) -> None:
+    vault.role("narrow", [f"{vault.id}-none"])
+    assert rules(vault, "--vault-role=narrow", f"--secret=A={vault.kv}/dev/app#password") & {
+        "cannot-read",
+        "unreachable",
+    }
