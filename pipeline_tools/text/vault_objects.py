@@ -45,7 +45,13 @@ class Rule:
 
 
 # The token lines are needed because roles set token_no_default_policy.
-OWN_TOKEN = (Rule("auth/token/lookup-self", ("read",)), Rule("auth/token/revoke-self", ("update",)))
+OWN_TOKEN = (
+    Rule("auth/token/lookup-self", ("read",)),
+    Rule("auth/token/revoke-self", ("update",)),
+    Rule(
+        "sys/capabilities-self", ("update",)
+    ),  # so that `vault doctor` and a refusal can say what is missing
+)
 
 
 def shared(binding: Binding) -> Iterator[Managed]:

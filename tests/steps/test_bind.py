@@ -399,3 +399,15 @@ def test_a_refusal_on_anothers_path_names_the_policies(world: World, tmp_path: P
     result = CliRunner().invoke(cli, ["vault", "exec", "--secret", secret, "--", "true"], env=given)
     assert result.exit_code == 4
     assert f"the policies of this token (p{world.id}-dev-deployer) reach nothing there" in result.stderr
+
+
+def test_doctor_works_for_a_job_of_the_rendered_runner(world: World, tmp_path: Path) -> None:
+    """The bound policy lets a job ask what it may do, though it has no default policy."""
+    world.bind()
+    world.seed()
+    token = tmp_path / "token"
+    token.write_text(world.cluster.token("sw-dev", "ksa-sw-dev-deployer"))
+    given = {**variables(world, "dev"), "PT_KUBERNETES_TOKEN_FILE": str(token)}
+    secret = f"KEY={world.mount('dev')}/credentials/secret#key"
+    result = CliRunner().invoke(cli, ["vault", "doctor", "--secret", secret], env=given)
+    assert (result.exit_code, "no findings" in result.stdout) == (0, True), result.output

@@ -330,7 +330,7 @@ def test_policies_are_hcl_and_dual_proof_is_split() -> None:
     paths = {
         name: {key.strip('"') for block in policy["path"] for key in block} for name, policy in found.items()
     }
-    own = {"auth/token/lookup-self", "auth/token/revoke-self"}
+    own = {"auth/token/lookup-self", "auth/token/revoke-self", "sys/capabilities-self"}
     assert paths["prod/vault/policy-sw-prod-deployer.hcl"] == {"transit/decrypt/sw-prod-deployer", *own}
     secret = "scaleway/project/demo-prod/data/credentials/secret"
     assert secret in paths["prod/vault/policy-sw-prod-deployer-jwt.hcl"]

@@ -29,3 +29,7 @@ path "auth/token/lookup-self" {
 path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
+
+path "sys/capabilities-self" {
+  capabilities = ["update"]
+}
