@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from pipeline_tools.text.masks import Secret
-from pipeline_tools.text.versions import DEFAULT_PATTERN
+from pipeline_tools.text.references import RELEASE_TAG
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -136,7 +136,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                         show_default=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE"),
     # tag
     "tag_pattern": _setting("--tag-pattern", "PT_TAG_PATTERN", "Regular expression that a release tag must match.",
-                            default=DEFAULT_PATTERN, metavar="REGEX", callback=_regex),
+                            default=RELEASE_TAG, metavar="REGEX", callback=_regex),
     "branch": _setting("--branch", "PT_BRANCH", "Branch that may be released from. Repeatable. Default: the default "
                        "branch, and the protected ones as far as the token sees them.", **_MANY, metavar="BRANCH"),
     "pre": _setting("--pre", "PT_PRE", "Choose a pre-release of this kind (rc, beta).", metavar="KIND"),

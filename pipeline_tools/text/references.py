@@ -13,6 +13,9 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0
 REPOSITORY = re.compile(rf"(?P<host>{_HOST}(?::[0-9]{{1,5}})?)/(?P<name>{_COMPONENT}(?:/{_COMPONENT})*)")
 _BARE = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+RELEASE_TAG = r"v?[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?"
+"""The regular expression of release tags unless a user gives another (what it means: `versions.parse`)."""
+
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LOOPBACK = re.compile(r"(127(\.\d+){3}|localhost|\[::1\])(:\d+)?")

@@ -7,11 +7,12 @@ from semver import Version
 
 from pipeline_tools.errors import Refused
 from pipeline_tools.text.printing import printable
+from pipeline_tools.text.references import RELEASE_TAG
 
 LONGEST = 128
 """Longest OCI tag (OCI distribution spec 1.1, "Pulling manifests": `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`)."""
 
-DEFAULT_PATTERN = r"v?[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?"
+DEFAULT_PATTERN = RELEASE_TAG
 
 
 def parse(tag: str, pattern: str = DEFAULT_PATTERN) -> Version:
