@@ -6,7 +6,7 @@ problem rather than the first; the reference documentation is written from the s
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -76,15 +76,13 @@ class Reader:
 # Kinds of value ------------------------------------------------------------------------------------------------
 
 
-class Kind:
+class Kind(Protocol):
     """How a value is read. `says` names it in the documentation; `read` gives None where it is wrong."""
 
     @property
-    def says(self) -> str:
-        raise NotImplementedError
+    def says(self) -> str: ...
 
-    def read(self, reader: Reader, node: Node, where: str) -> Any:
-        raise NotImplementedError
+    def read(self, reader: Reader, node: Node, where: str) -> Any: ...
 
 
 @dataclass(frozen=True)
