@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-import threading
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ import jwt
 import trustme
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.services import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,16 +114,8 @@ class Cluster:
     def start(cls) -> Iterator[Cluster]:
         """Lend a cluster until the block ends."""
         cluster = cls()
-        thread = threading.Thread(
-            target=cluster._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        )
-        thread.start()
-        try:
+        with serving(cluster._server):
             yield cluster
-        finally:
-            cluster._server.shutdown()
-            cluster._server.server_close()
-            thread.join()
 
     @contextlib.contextmanager
     def behaving(self, mood: Mood) -> Iterator[None]:

@@ -22,6 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import IO, ClassVar, cast
 from urllib.parse import urlsplit
 
+from sandbox.services import serving
+
 BLOCK = 64 * 1024
 BACKEND_SECONDS = 60.0
 SETTLE_SECONDS = 5.0
@@ -139,16 +141,8 @@ class Proxy:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Proxy]:
-        thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        )
-        thread.start()
-        try:
+        with serving(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
     @property
     def exchanges(self) -> list[Exchange]:

@@ -27,6 +27,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from sandbox.services import serving
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -115,16 +117,8 @@ class TokenServer:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[TokenServer]:
-        thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-        )
-        thread.start()
-        try:
+        with serving(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
     @property
     def requests(self) -> list[TokenRequest]:

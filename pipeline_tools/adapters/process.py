@@ -4,7 +4,6 @@ import logging
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from pipeline_tools.errors import PipelineError
 
@@ -18,7 +17,6 @@ class CommandFailed(PipelineError):  # noqa: N818 (read as a sentence: except Co
     """A child ended with another code than 0. `stderr` is its error output as text."""
 
     def __init__(self, argv: Sequence[str], returncode: int, stdout: bytes, stderr: bytes) -> None:
-        self.returncode = returncode
         self.stderr = stderr.decode(errors="replace").strip()
         output = self.stderr or stdout.decode(errors="replace").strip()
         last = "\n".join(output.splitlines()[-LAST_LINES:])
@@ -31,7 +29,6 @@ class CommandFailed(PipelineError):  # noqa: N818 (read as a sentence: except Co
 def run(
     *argv: str,
     environment: Environment,
-    directory: Path | None = None,
     stdin: bytes = b"",
 ) -> bytes:
     """Run a command to its end.
@@ -39,7 +36,6 @@ def run(
     Args:
         argv: the program, found on the environment's PATH, and its arguments.
         environment: the whole environment of the child.
-        directory: where it runs.
         stdin: what it reads.
 
     Returns:
@@ -51,9 +47,7 @@ def run(
     """
     log.debug("$ %s", shlex.join(argv))
     try:
-        done = subprocess.run(
-            argv, env=environment, cwd=directory, input=stdin, capture_output=True, check=False
-        )
+        done = subprocess.run(argv, env=environment, input=stdin, capture_output=True, check=False)
     except FileNotFoundError:
         raise PipelineError(
             f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"

@@ -632,3 +632,11 @@ def test_doctor_of_a_path_that_no_policy_grants(vault: VaultWorld) -> None:
         "cannot-read",
         "unreachable",
     }
+
+
+@pytest.mark.usefixtures("none_left")
+def test_doctor_of_a_key_that_no_policy_grants(dual: VaultWorld) -> None:
+    words = [word for word in dual_words(dual)[1:] if "transit-key" not in word]
+    key = f"--vault-transit-key={dual.id}-transit/other"
+    found = rules(dual, *words, key, "--vault-auth=kubernetes+jwt", VAULT_ID_TOKEN=dual.id_token())
+    assert "cannot-decrypt" in found
