@@ -1,5 +1,7 @@
 """The failures a person is meant to read, each with its exit code (docs/reference/exit-codes.md)."""
 
+import signal
+
 
 class PipelineError(Exception):
     """An expected failure: one line that says what is wrong, and a hint that says how to mend it.
@@ -44,6 +46,15 @@ class Differs(PipelineError):  # noqa: N818 (likewise)
 
     exit_code = 6
     code = "differs"
+
+
+class Interrupted(PipelineError):  # noqa: N818 (likewise)
+    """A signal ended the child that did the work; `done` says how far it came. The exit code is a shell's: 128 + n."""
+
+    def __init__(self, number: int, message: str, *, hint: str = "", done: object = None) -> None:
+        super().__init__(message, hint=hint, done=done)
+        self.exit_code = 128 + number
+        self.code = "interrupted" if number == signal.SIGINT else "terminated"
 
 
 class Stale(Exception):  # noqa: N818 (a signal to the driver, which plans again; no person reads it)

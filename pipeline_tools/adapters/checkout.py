@@ -117,6 +117,27 @@ class Checkout:
         )
         return [name for name in text.split("\0") if name]
 
+    def object_id(self, path: str) -> str | None:
+        """The id of the tree or blob at `path` in HEAD; None where HEAD has no such path."""
+        return self._try("rev-parse", "--verify", "--quiet", f"HEAD:{path}" if path != "." else "HEAD^{tree}")
+
+    def differing(self, folder: str) -> list[str]:
+        """Files below `folder` that are not as HEAD has them: changed, untracked or ignored."""
+        words = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
+        text = self._git("-C", str(self.root), *words, "--", folder)
+        return [row[3:] for row in text.split("\0") if row]
+
+    def changed_between(self, base: str, tip: str) -> list[str] | None:
+        """Paths that differ between two commits; None where the checkout does not have `base`."""
+        if not self.has(base):
+            return None
+        text = self._git("diff", "--name-only", "--no-renames", "-z", base, tip)
+        return [path for path in text.split("\0") if path]
+
+    def files(self) -> list[str]:
+        """Every file of HEAD, by its path."""
+        return [path for path in self._git("ls-tree", "-r", "-z", "--name-only", "HEAD").split("\0") if path]
+
     def inside(self, path: str) -> Path:
         """`path`, below the checkout's root.
 

@@ -3,7 +3,10 @@
 import logging
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, cast
 
 from pipeline_tools.errors import PipelineError
 
@@ -14,9 +17,10 @@ LAST_LINES = 12
 
 
 class CommandFailed(PipelineError):  # noqa: N818 (read as a sentence: except CommandFailed)
-    """A child ended with another code than 0. `stderr` is its error output as text."""
+    """A child ended with another code than 0, its `returncode`. `stderr` is its error output as text."""
 
     def __init__(self, argv: Sequence[str], returncode: int, stdout: bytes, stderr: bytes) -> None:
+        self.returncode = returncode
         self.stderr = stderr.decode(errors="replace").strip()
         output = self.stderr or stdout.decode(errors="replace").strip()
         last = "\n".join(output.splitlines()[-LAST_LINES:])
@@ -55,3 +59,42 @@ def run(
     if done.returncode:
         raise CommandFailed(argv, done.returncode, done.stdout, done.stderr)
     return done.stdout
+
+
+@contextmanager
+def opened(*argv: str, environment: Environment) -> Iterator[IO[bytes]]:
+    """Run a command and give what it prints as it comes, for output that is not to be held.
+
+    Raises:
+        CommandFailed: it ended with another code than 0, whatever the reader thought of its output.
+        PipelineError: there is no such program.
+    """
+    log.debug("$ %s", shlex.join(argv))
+    with tempfile.TemporaryFile() as said:
+        try:
+            child = subprocess.Popen(
+                argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+            )
+        except FileNotFoundError:
+            raise PipelineError(
+                f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
+            ) from None
+        output = cast("IO[bytes]", child.stdout)  # PIPE: it is there
+        with child:
+            try:
+                yield output
+            except BaseException:
+                if output.read(1):  # it has more to say: what stopped us is not its fault
+                    child.kill()
+                    raise
+                _check(argv, child.wait(), said)
+                raise
+            for _ in iter(lambda: output.read(1 << 16), b""):
+                pass
+        _check(argv, child.returncode, said)
+
+
+def _check(argv: Sequence[str], code: int, said: IO[bytes]) -> None:
+    if code:
+        said.seek(0)
+        raise CommandFailed(argv, code, b"", said.read())

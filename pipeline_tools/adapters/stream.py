@@ -2,12 +2,14 @@
 
 import errno
 import logging
+import math
 import os
 import select
 import shlex
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -84,6 +86,14 @@ class _Pump(threading.Thread):
                 is_over = True
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: its exit code (128 + n when signal n ended it), and the signals that came meanwhile."""
+
+    code: int
+    signals: tuple[int, ...] = ()
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -91,7 +101,8 @@ def run(
     through: Callable[[], Filter],
     stdout: int = 1,
     stderr: int = 2,
-) -> int:
+    grace: float | None = None,
+) -> Ended:
     """Run a command to its end, with our stdin, and its output through a filter each.
 
     SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 that this process gets go to the child, once each: Terraform
@@ -105,9 +116,11 @@ def run(
         through: makes the filter of one stream.
         stdout: the descriptor that takes its output.
         stderr: the descriptor that takes its errors.
+        grace: seconds in which a child that was told to end may do so in peace: only the first signal is passed on,
+            and once more when they are over. None: each signal is passed on as it comes.
 
     Returns:
-        Its exit code; 128 + n when signal n ended it.
+        How it ended.
 
     Raises:
         PipelineError: there is no such program, or it cannot be executed. Nothing was started.
@@ -127,7 +140,7 @@ def run(
         spawn = partial(_spawn, program, argv, environment, settings)
         pid, pumps = _start(spawn, [(stdout, through()), (stderr, through())], over)
         try:
-            code = _await(pid, is_shared=is_shared)
+            ended = _await(_Child(pid, is_shared=is_shared, grace=grace))
         finally:
             os.close(end)
             for pump in pumps:
@@ -135,7 +148,7 @@ def run(
     for pump in pumps:
         if pump.failure:
             raise pump.failure
-    return code
+    return ended
 
 
 def _program(name: str, path: str) -> str:
@@ -214,20 +227,52 @@ def _start(
     return pid, pumps
 
 
-def _await(pid: int, *, is_shared: bool) -> int:
-    """The child's exit code; until then each signal that comes is passed on."""
+@dataclass
+class _Child:
+    """A running child, and which signals it has got."""
+
+    pid: int
+    is_shared: bool
+    grace: float | None
+    heard: list[int] = field(default_factory=list)
+    deadline: float | None = None
+
+    def tell(self, number: int, code: int) -> None:
+        """A signal came for us: it is the child's, unless the terminal gave it that already or it is ending in peace."""
+        self.heard.append(number)
+        if self.deadline is not None:
+            return
+        if self.grace is not None:
+            self.deadline = time.monotonic() + self.grace
+        if not (self.is_shared and code == _KERNEL):
+            self._send(number)
+
+    def remind(self) -> None:
+        """Grace is over: once more, and only once."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            log.warning("not ended within %g s; %s once more", self.grace, signal.Signals(self.heard[0]).name)
+            self.deadline = math.inf
+            self._send(self.heard[0])
+
+    def _send(self, number: int) -> None:
+        log.debug("passing on %s", signal.Signals(number).name)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+
+def _await(child: _Child) -> Ended:
+    """How the child ended; until then each signal that comes is passed on."""
     watched = {*PASSED_ON, signal.SIGCHLD}
     while True:
         # With a limit, because another thread of the process may take SIGCHLD.
         info = signal.sigtimedwait(watched, 1.0)
-        ended, status = os.waitpid(pid, os.WNOHANG)
+        ended, status = os.waitpid(child.pid, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else _SIGNALLED - code
-        if info and info.si_signo != signal.SIGCHLD and not (is_shared and info.si_code == _KERNEL):
-            log.debug("passing on %s", signal.Signals(info.si_signo).name)
-            with suppress(ProcessLookupError):
-                os.kill(pid, info.si_signo)
+            return Ended(code if code >= 0 else _SIGNALLED - code, tuple(child.heard))
+        if info and info.si_signo != signal.SIGCHLD:
+            child.tell(info.si_signo, info.si_code)
+        child.remind()
 
 
 def _write(target: int, data: bytes) -> None:

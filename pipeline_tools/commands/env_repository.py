@@ -62,9 +62,7 @@ def _spelled_out(run: Session, text: str) -> Address:
             f"{printable(plain)} is neither a project's path nor an address without a password",
             hint="write it like platform/env; the token belongs into PT_ENV_TOKEN",
         )
-    if run.source.gitlab_url and plain.startswith(
-        f"{run.gitlab_url}/"
-    ):  # an instance below a relative URL too
+    if run.home.gitlab_url and plain.startswith(f"{run.gitlab_url}/"):  # an instance below a relative URL too
         return Address(
             plain, run.gitlab_url, plain.removeprefix(run.gitlab_url).strip("/").removesuffix(".git")
         )

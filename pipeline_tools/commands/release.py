@@ -13,7 +13,7 @@ from pipeline_tools.commands import trigger as trigger_command
 from pipeline_tools.commands.build import Engine
 from pipeline_tools.commands.env_repository import EnvAccess
 from pipeline_tools.commands.registry_access import RegistryAccess
-from pipeline_tools.commands.session import COMMON, Session, Source, opened
+from pipeline_tools.commands.session import COMMON, ReleaseSession, Source, opened
 from pipeline_tools.commands.trigger import TriggerAccess
 from pipeline_tools.options import of
 from pipeline_tools.steps import build, bump, push, shape, tag, trigger
@@ -33,7 +33,7 @@ _ANY = Receipt(
 """A receipt that makes every step's request possible: what is wrong with an option shows before anything is done."""
 
 
-def _stages(run: Session) -> list[Stage]:
+def _stages(run: ReleaseSession) -> list[Stage]:
     """The five, in order. Nothing is opened before its turn, but what is missing is said before anything is done."""
     run.required("repository")
     env_project = env_repository.address(run).path

@@ -31,17 +31,23 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Source:
-    """The options every command has: where the release comes from, and its own GitLab."""
+class Home:
+    """The options of every command that works on a checkout: where it is, and its own GitLab."""
 
     checkout: Path
-    tag: str | None
-    commit: str | None
-    tag_pattern: str
     project: str | None
     gitlab_url: str | None
     gitlab_token: Secret
     job_token: Secret
+
+
+@dataclass(frozen=True)
+class Source(Home):
+    """The options of every step of a release: where it comes from."""
+
+    tag: str | None
+    commit: str | None
+    tag_pattern: str
 
 
 COMMON = ("receipt", "report", "timeout", "dry_run")
@@ -64,11 +70,10 @@ class Session:
         self.console: Console = context.obj
         self.params: dict[str, Any] = context.params
         self.closing = closing
-        self.source = options.pick(Source, self.params)
+        self.home = options.pick(Home, self.params)
         self.is_dry_run: bool = self.params.get("dry_run", False)
         self.patience = Patience(self.params.get("timeout", 3000.0), base=0.5)
         self._context = context
-        self._reports = _reports(self.params.get("report", ()))
         _take_out_of_the_environment(self.console)
 
     # Parameters --------------------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ class Session:
         # GitPython runs git when it is imported: not before the secrets are out of the environment.
         from pipeline_tools.adapters.checkout import Checkout  # noqa: PLC0415 (see above)
 
-        return Checkout(self.source.checkout)
+        return Checkout(self.home.checkout)
 
     @cached_property
     def _origin(self) -> tuple[str, str, str]:
@@ -127,8 +132,8 @@ class Session:
         Raises:
             PipelineError: neither is there.
         """
-        if self.source.gitlab_url:
-            return references.web(self.source.gitlab_url)
+        if self.home.gitlab_url:
+            return references.web(self.home.gitlab_url)
         origin = references.origin(self._origin[0])
         if not origin:
             raise PipelineError("which GitLab? the checkout has no origin remote", hint="give --gitlab-url")
@@ -137,8 +142,8 @@ class Session:
     @cached_property
     def project(self) -> str | None:
         """This project's path: as named, or the origin remote's."""
-        if self.source.project:
-            return self.source.project
+        if self.home.project:
+            return self.home.project
         return references.project_path(self._origin[0]) if references.origin(self._origin[0]) else None
 
     @cached_property
@@ -153,10 +158,10 @@ class Session:
             return Credential(user, Secret(password))
         if references.origin(url) != references.origin(self.gitlab_url):
             return self._stored_credential
-        if self.source.gitlab_token.reveal():
-            return Credential("oauth2", self.source.gitlab_token)
-        if self.source.job_token.reveal():
-            return Credential("gitlab-ci-token", self.source.job_token)
+        if self.home.gitlab_token.reveal():
+            return Credential("oauth2", self.home.gitlab_token)
+        if self.home.job_token.reveal():
+            return Credential("gitlab-ci-token", self.home.job_token)
         return self._stored_credential
 
     @cached_property
@@ -172,9 +177,18 @@ class Session:
         """A remote that is closed with this session."""
         return self.closing.enter_context(Remote(url, self.environment, credential))
 
+
+class ReleaseSession(Session):
+    """A session of a release's step: with the receipt of the steps before, and the reports."""
+
+    def __init__(self, context: click.Context, closing: ExitStack) -> None:
+        super().__init__(context, closing)
+        self.source = options.pick(Source, self.params)
+        self._reports = _reports(self.params.get("report", ()))
+
     # Running -----------------------------------------------------------------------------------------------
 
-    def stage(self, module: StepModule, ports: Callable[["Session"], Any], **changes: object) -> Stage:
+    def stage(self, module: StepModule, ports: Callable[["ReleaseSession"], Any], **changes: object) -> Stage:
         """`module`'s step on this session's parameters, some of them changed."""
         picked = options.pick(module.Options, {**self.params, **changes})
         return Stage(
@@ -278,7 +292,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 @contextmanager
-def opened(context: click.Context) -> Iterator[Session]:
-    """A session, and everything it opened closed at the end."""
+def opened(context: click.Context) -> Iterator[ReleaseSession]:
+    """A release's session, and everything it opened closed at the end."""
     with ExitStack() as closing:
-        yield Session(context, closing)
+        yield ReleaseSession(context, closing)

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from pipeline_tools.adapters.gitlab import Project
-from pipeline_tools.commands.session import COMMON, Session, Source, opened
+from pipeline_tools.commands.session import COMMON, ReleaseSession, Session, Source, opened
 from pipeline_tools.options import of
 from pipeline_tools.steps import tag as step
 from pipeline_tools.steps.shape import Stage
@@ -19,7 +19,7 @@ def tag() -> None:
 
 def ports(run: Session) -> step.Ports:
     """The checkout, its origin, and GitLab where there is a token for it."""
-    token = run.source.gitlab_token
+    token = run.home.gitlab_token
     project = (
         Project(run.gitlab_url, run.project or "", token, variable="PT_GITLAB_TOKEN")
         if token.reveal()
@@ -28,7 +28,7 @@ def ports(run: Session) -> step.Ports:
     return step.Ports(run.checkout, run.origin, project)
 
 
-def _stage(run: Session, tag_name: str | None, **changes: Any) -> Stage:
+def _stage(run: ReleaseSession, tag_name: str | None, **changes: Any) -> Stage:
     """The tag step on NAME, with some fields of its request changed.
 
     A job's commit (CI_COMMIT_SHA) says nothing about a tag that NAME names.

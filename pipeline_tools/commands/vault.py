@@ -92,7 +92,7 @@ def _run(console: "Console", loan: Loan, command: tuple[str, ...], params: dict[
         with lending.lent(loan, console.mask.add) as loaned:
             environment = lending.environment(params, loaned)
             try:
-                code = stream.run(command, environment=environment, through=console.mask.stream)
+                code = stream.run(command, environment=environment, through=console.mask.stream).code
             except OSError as error:
                 code = EXIT_AFTER
                 log.error("the output of %s could not be written on: %s", command[0], error.strerror)  # noqa: TRY400

@@ -25,14 +25,14 @@ def run(code: str, tmp_path: Path, *secrets: str, name: str = "python") -> tuple
         mask.add(Secret(secret))
     out, err = tmp_path / "out", tmp_path / "err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
-        code_out = stream.run(
+        ended = stream.run(
             [sys.executable, "-c", textwrap.dedent(code)],
             environment=os.environ,
             through=mask.stream,
             stdout=stdout.fileno(),
             stderr=stderr.fileno(),
         )
-    return code_out, out.read_bytes(), err.read_bytes()
+    return ended.code, out.read_bytes(), err.read_bytes()
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 125, 255])
@@ -100,7 +100,7 @@ import os, signal, sys
 from pipeline_tools.adapters import stream
 from pipeline_tools.text.masks import Mask
 signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-sys.exit(stream.run([sys.executable, "-c", sys.argv[1]], environment=os.environ, through=Mask().stream))
+sys.exit(stream.run([sys.executable, "-c", sys.argv[1]], environment=os.environ, through=Mask().stream).code)
 """
 
 COUNTS = """
@@ -131,6 +131,48 @@ def test_each_signal_reaches_the_child_once(to_group: bool) -> None:
             (os.killpg if to_group else os.kill)(process.pid, number)
             assert process.stdout.readline() == f"got {int(number)}\n"
         assert process.wait(20) == 3
+
+
+GRACE = """
+import os, sys
+from pipeline_tools.adapters import stream
+from pipeline_tools.text.masks import Mask
+ended = stream.run([sys.executable, "-c", sys.argv[1]], environment=os.environ, through=Mask().stream, grace=float(sys.argv[2]))
+print(ended.code, *ended.signals, flush=True)
+"""
+
+
+def graceful(seconds: float) -> subprocess.Popen[str]:
+    argv = (
+        sys.executable,
+        "-c",
+        GRACE,
+        COUNTS.replace("HUP not in seen", "TERM not in seen[1:]"),
+        str(seconds),
+    )
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_while_it_ends_in_peace_no_second_signal_reaches_the_child() -> None:
+    with graceful(1000) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "got 15\n"
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        process.stdout.close()
+        process.kill()
+
+
+def test_a_second_signal_when_grace_is_over() -> None:
+    with graceful(0.3) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == "got 15\ngot 15\n2 15\n"
 
 
 def test_ctrl_c_on_a_terminal_reaches_the_child_once() -> None:
