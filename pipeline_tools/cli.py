@@ -26,6 +26,7 @@ COMMANDS = {
     "release": "Tag check, build, push, bump and trigger, in one go.",
     "vault": "Lend a command what Vault keeps, for as long as it runs.",
     "runner": "Render, check and bind GitLab runners from one binding file.",
+    "terraform": "Check, plan and apply Terraform roots as they were reviewed; find drift; remove locks.",
 }
 """Every command with its one-line help, so that `--help` and completion load none of them."""
 
@@ -120,7 +121,7 @@ def _exit_code(error: BaseException) -> int:
 def _command(ctx: click.Context) -> str:
     """The command's words: `bump`, `tag check`."""
     words = [word for word in (*ctx._protected_args, *ctx.args) if not word.startswith("-")]  # noqa: SLF001 (as above)
-    depth = 2 if words[:1] in (["tag"], ["vault"], ["runner"]) else 1
+    depth = 2 if words[:1] in (["tag"], ["vault"], ["runner"], ["terraform"]) else 1
     return " ".join(words[:depth])
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import re
 import sys
 import time
 import traceback
@@ -25,7 +26,7 @@ class Console:
     """What a command says. `output` is `text` or `json`; in JSON stdout holds one document and all else is stderr.
 
     `is_flow` keeps plans and results by step in that document. `is_answer` leaves stdout to `answer` in text too,
-    so that a shell can take what a command found.
+    so that a shell can take what a command found. `is_streaming`: a child writes beside us, so nothing is shown live.
 
     In a GitLab job log each step is a collapsible section (docs.gitlab.com/ci/jobs/job_logs, "Custom
     collapsible sections"); on a terminal the step under way is shown live; elsewhere there are plain lines.
@@ -38,12 +39,14 @@ class Console:
         self.output = "text"
         self.is_flow = False
         self.is_answer = False
+        self.is_streaming = False
         self.warnings: list[str] = []
         self._stdout, self._stderr = _tolerant(stdout or sys.stdout), _tolerant(stderr or sys.stderr)
         self._gitlab = gitlab
         self._plans: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
         self._statuses: list[Status] = []
+        self._failures: list[PipelineError] = []
         self._live: Any = None
         self._began = time.monotonic()
         self._finished = False
@@ -77,6 +80,16 @@ class Console:
         if self.output != "json":
             self._write(self._stdout, line)
 
+    @property
+    def has_colours(self) -> bool:
+        """Whether who reads shows colours: a job log or a terminal."""
+        return self._gitlab or self._stdout.isatty()
+
+    def failure(self, error: PipelineError) -> None:
+        """A failure after which the command goes on; it is in the document, too."""
+        self._failures.append(error)
+        self._write(self._stderr, _told(error))
+
     def verbose(self) -> None:
         """Let the debug lines of this package through (`-v`)."""
         logging.getLogger("pipeline_tools").setLevel(logging.DEBUG)
@@ -96,10 +109,8 @@ class Console:
             return
         self._finished = True
         if isinstance(error, PipelineError):
-            first, *others = error.message.splitlines() or [""]
-            for line in others:
-                self._write(self._stderr, f"  | {line}")
-            self._write(self._stderr, f"error: {first}" + (f"\nhint: {error.hint}" if error.hint else ""))
+            if error not in self._failures:
+                self._write(self._stderr, _told(error))
         elif error is not None and exit_code == EXIT_BUG:
             trace = "".join(traceback.format_exception(error))
             self._write(
@@ -117,8 +128,12 @@ class Console:
             "plan": self._plans if self.is_flow else next(iter(self._plans.values()), {}),
             "result": self._results if self.is_flow else next(iter(self._results.values()), {}),
             "warnings": self.warnings,
-            "errors": [_error(error, exit_code)] if error else [],
+            "errors": [_error(item, exit_code) for item in self._errors(error)],
         }
+
+    def _errors(self, error: BaseException | None) -> list[BaseException]:
+        others = [item for item in self._failures if item is not error]
+        return [error, *others] if error else [*others]
 
     def _status(self, exit_code: int) -> str:
         if exit_code:
@@ -133,11 +148,12 @@ class Console:
         if not self._gitlab or self.output == "json":
             yield
             return
-        self._mark(f"section_start:{int(time.time())}:{name}[collapsed=false]\r\x1b[0K{name}")
+        key = re.sub(r"[^A-Za-z0-9_.-]", "-", name)
+        self._mark(f"section_start:{int(time.time())}:{key}[collapsed=false]\r\x1b[0K{printed(name)}")
         try:
             yield
         finally:
-            self._mark(f"section_end:{int(time.time())}:{name}\r\x1b[0K")
+            self._mark(f"section_end:{int(time.time())}:{key}\r\x1b[0K")
 
     def _mark(self, text: str) -> None:
         """GitLab's own control characters, the only ones that are written as they are."""
@@ -146,7 +162,7 @@ class Console:
 
     @contextmanager
     def _progress(self, name: str) -> Iterator[None]:
-        if self.output == "json" or self._gitlab or not self._stderr.isatty():
+        if self.output == "json" or self._gitlab or self.is_streaming or not self._stderr.isatty():
             yield
             return
         from rich.console import Console as Terminal  # noqa: PLC0415 (only a terminal pays for it)
@@ -172,6 +188,13 @@ class Console:
 
 
 EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED = 70, 130, 143
+
+
+def _told(error: PipelineError) -> str:
+    """An error for people: its details first, so that the line that says it all stands last, with its hint."""
+    first, *others = error.message.splitlines() or [""]
+    lines = [*(f"  | {line}" for line in others), f"error: {first}"]
+    return "\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines)
 
 
 def _indented(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.references import RELEASE_TAG
+from pipeline_tools.text.state_backend import DEFAULT as STATE
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -199,6 +200,46 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                             **_MANY, metavar="NAME"),
     "prove": click.option("--prove/--no-prove", cls=Setting, envvar="PT_PROVE", show_envvar=True, default=True,
                           help="Prove afterwards that no environment's policy reaches another's secrets."),
+    # Terraform
+    "root": _setting("--root", "PT_ROOT", "Folder of a Terraform root in the checkout, or a glob such as scaleway/*. "
+                     "Repeatable. Default: every folder with a backend block.", **_MANY, metavar="DIR"),
+    "changed_since": _setting("--changed-since", ["PT_CHANGED_SINCE", "CI_MERGE_REQUEST_DIFF_BASE_SHA"], "Take only the "
+                              "roots that differ from this commit, their local modules included.", metavar="COMMIT"),
+    "state": _setting("--state", "PT_STATE", "Where the state is: gitlab[:NAME], gs://BUCKET/PREFIX, "
+                      "s3://BUCKET/KEY?region=REGION on Scaleway, or configured: as the root's backend block says all. "
+                      "{root} in it stands for the root's name.", default=STATE, show_default=True, metavar="PLACE"),
+    "terraform_binary": _setting("--terraform-binary", "PT_TERRAFORM_BINARY", "Terraform, or OpenTofu's tofu.",
+                                 default="terraform", show_default=True, metavar="PROGRAM"),
+    "var_file": _setting("--var-file", "PT_VAR_FILE", "Variable file in the checkout, for every root. Repeatable.", **_MANY,
+                         metavar="FILE"),
+    "allow_provider": _setting("--allow-provider", "PT_ALLOW_PROVIDER", "Provider that roots may use, by its source "
+                               "address; in place of the default list. Repeatable.", **_MANY, metavar="ADDRESS"),
+    "plans": _setting("--plans", "PT_PLANS", "Folder where plan leaves the encrypted plans and passports, for apply.",
+                      default="plans", show_default=True, type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
+    "plan_recipient": _setting("--plan-recipient", "PT_PLAN_RECIPIENT", "Age recipient that plan files are encrypted to.",
+                               metavar="age1…"),
+    "note": click.option("--note/--no-note", cls=Setting, envvar="PT_NOTE", show_envvar=True, default=True,
+                         help="Write the plan into a note on the merge request, if PT_GITLAB_TOKEN is there."),
+    "merge_request": _setting("--merge-request", "CI_MERGE_REQUEST_IID", "The merge request that the plan is for.",
+                              type=click.IntRange(min=1), metavar="IID"),
+    "job_url": _setting("--job-url", "CI_JOB_URL", "This job, named in passports.", metavar="URL"),
+    "job_id": _setting("--job-id", "CI_JOB_ID", "This job's number, to tell who holds a lock.",
+                       type=click.IntRange(min=1), metavar="ID"),
+    "ref": _setting("--ref", "CI_COMMIT_REF_NAME", "Branch that the plan is made on.", **_ONE),
+    "max_deletes": _setting("--max-deletes", "PT_MAX_DELETES", "How many objects an apply may delete or replace unasked.",
+                            default=0, show_default=True, type=click.IntRange(min=0), metavar="NUMBER"),
+    "approve_deletes": _setting("--approve-deletes", "PT_APPROVE_DELETES", "Passport whose deletions and replacements are "
+                                "approved, beyond --max-deletes and of protected types. Repeatable.", **_MANY,
+                                metavar="PASSPORT"),
+    "as_reviewed": click.option("--as-reviewed", cls=Setting, envvar="PT_AS_REVIEWED", show_envvar=True, is_flag=True,
+                                help="Apply only what equals the plan that was reviewed on the merge request."),
+    "lock_timeout": _setting("--lock-timeout", "PT_LOCK_TIMEOUT", "How long to wait for the state's lock, in seconds.",
+                             default=300.0, show_default=True, type=click.FloatRange(min=0), metavar="SECONDS"),
+    "grace": _setting("--grace", "PT_GRACE", "How long an interrupted apply may take to end in peace, in seconds; keep it "
+                      "below the pod's terminationGracePeriodSeconds.", default=1500.0, show_default=True,
+                      type=click.FloatRange(min=0), metavar="SECONDS"),
+    "force": click.option("--force", cls=Setting, envvar="PT_FORCE", show_envvar=True, is_flag=True,
+                          help="Remove a lock that is not ours, or whose job may still run."),
     # Vault
     "vault_address": _setting("--vault-address", "VAULT_ADDR", "The Vault or OpenBao server.", metavar="URL"),
     "vault_namespace": _setting("--vault-namespace", "VAULT_NAMESPACE", "Namespace in Vault.", metavar="NAMESPACE"),
@@ -239,6 +280,10 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "gitlab_token": _secret("gitlab_token", "PT_GITLAB_TOKEN", "Token of this project, for tags and releases."),
     "env_token": _secret("env_token", "PT_ENV_TOKEN", "Token of the env project, to push and to follow pipelines."),
     "trigger_token": _secret("trigger_token", "PT_TRIGGER_TOKEN", "Trigger token of the env project."),
+    "plan_identity": _secret("plan_identity", "PT_PLAN_IDENTITY", "Age identity that decrypts plan files; Vault may lend it "
+                             "under this name to the job that applies, and to no other."),
+    "passport_key": _secret("passport_key", "PT_PASSPORT_KEY", "Key that sensitive values in passports are hashed with and "
+                            "passports are sealed with; Vault may lend it under this name."),
     "job_token": _secret("job_token", "CI_JOB_TOKEN", "The job's own token."),
     "reviewer_token": _secret("reviewer_token", "PT_REVIEWER_TOKEN", "Token that Vault outside the cluster asks for "
                               "token reviews with."),
@@ -251,7 +296,7 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "docker_cert_path": _setting("--docker-cert-path", "DOCKER_CERT_PATH", "Folder of the engine's ca, cert and key.",
                                  type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),
     # How it is said
-    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations; of a lint codequality. Repeatable.", **_MANY,
+    "report": _setting("--report", "PT_REPORT", "Write a GitLab report: dotenv or annotations; of lint and check codequality; of a plan terraform. Repeatable.", **_MANY,
                        metavar="KIND=FILE"),
     "output": click.option("--output", envvar="PT_OUTPUT", show_envvar=True, type=click.Choice(["text", "json"]),
                            default="text", is_eager=True, expose_value=False, callback=_output,

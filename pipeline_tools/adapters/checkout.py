@@ -121,11 +121,11 @@ class Checkout:
         """The id of the tree or blob at `path` in HEAD; None where HEAD has no such path."""
         return self._try("rev-parse", "--verify", "--quiet", f"HEAD:{path}" if path != "." else "HEAD^{tree}")
 
-    def differing(self, folder: str) -> list[str]:
-        """Files below `folder` that are not as HEAD has them: changed, untracked or ignored."""
+    def differing(self, folder: str) -> list[tuple[str, str]]:
+        """Files at or below a path that are not as HEAD has them, with git's code: `??` untracked, `!!` ignored."""
         words = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
         text = self._git("-C", str(self.root), *words, "--", folder)
-        return [row[3:] for row in text.split("\0") if row]
+        return [(row[:2], row[3:]) for row in text.split("\0") if row]
 
     def changed_between(self, base: str, tip: str) -> list[str] | None:
         """Paths that differ between two commits; None where the checkout does not have `base`."""

@@ -4,7 +4,6 @@ Sources: developer.hashicorp.com/terraform/cli/commands (init, plan, apply, show
 version) and /terraform/internals/machine-readable-ui. Every word below was run with Terraform 1.11.4.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -338,9 +337,3 @@ def _lock(text: str) -> Lock | None:
     values = dict(_FIELDS.findall(block))
     names = ("ID", "Operation", "Who", "Version", "Created", "Info")
     return Lock(*(values.get(name, "") for name in names))
-
-
-def digest(path: Path) -> str:
-    """A file's SHA-256, as `sha256:…`."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

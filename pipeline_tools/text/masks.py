@@ -3,7 +3,7 @@
 import base64
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 from urllib.parse import quote, quote_plus
 
@@ -71,6 +71,8 @@ class Mask:
     """Replaces every form of the secrets it was told."""
 
     def __init__(self) -> None:
+        self.hits = 0
+        """How many secrets its streams have hidden."""
         self._forms: tuple[str, ...] = ()
 
     def add(self, secret: Secret) -> None:
@@ -99,8 +101,15 @@ class Mask:
                 text = text.replace(form, MASKED)
         return text
 
+    def finds(self, text: str) -> bool:
+        """Whether a secret is in `text`, in any form."""
+        return any(form in text for form in self._forms)
+
     def stream(self) -> "MaskedStream":
-        return MaskedStream([form.encode() for form in self._forms])
+        return MaskedStream([form.encode() for form in self._forms], self._hit)
+
+    def _hit(self, number: int) -> None:
+        self.hits += number
 
 
 class MaskedStream:
@@ -109,8 +118,9 @@ class MaskedStream:
     Only a tail that may be the beginning of a secret is held back, never a whole line.
     """
 
-    def __init__(self, forms: list[bytes]) -> None:
+    def __init__(self, forms: list[bytes], hit: Callable[[int], None]) -> None:
         self._forms = forms
+        self._hit = hit
         self._words = {size: _words(forms, size) for size in _FORMATS}
         self._tiny = [form for form in forms if len(form) < _MOST[min(_FORMATS)]]
         self._longest = max(map(len, forms), default=0)
@@ -137,7 +147,8 @@ class MaskedStream:
         if not self._may_hold(data):
             return data
         for form in self._forms:
-            if form in data:
+            if number := data.count(form):
+                self._hit(number)
                 data = data.replace(form, MASKED.encode())
         return data
 

@@ -1,0 +1,319 @@
+"""The apply step: exactly the plan that was made, or, where the state has moved, one that does exactly the same."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline_tools.errors import Interrupted, PipelineError, Refused
+from pipeline_tools.steps import planning
+from pipeline_tools.steps.planning import Content, Root, Standing, Workshop
+from pipeline_tools.steps.shape import PRIVATE, Status, Step
+from pipeline_tools.text import packages, passport
+from pipeline_tools.text.packages import Place
+from pipeline_tools.text.passport import Made, Passport
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.gitlab import Project
+    from pipeline_tools.adapters.terraform import Applied
+
+log = logging.getLogger(__name__)
+
+AGAIN = "run the plan job again, and apply that"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Apply the saved plan of `root`.
+
+    `max_deletes`, `approved` (passport ids) and `as_reviewed` are the rules; `lock_timeout` is in seconds; `holder`
+    names this job in the record that `unlock` reads.
+    """
+
+    root: Root
+    made: Made
+    max_deletes: int
+    approved: tuple[str, ...]
+    as_reviewed: bool
+    lock_timeout: float
+    holder: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A plan file in the clear, with the passport it came with."""
+
+    passport: Passport
+    path: Path
+
+
+class Narration(Protocol):
+    """What understands `apply -json` (`text.terraform_ui`): a filter that keeps what was done."""
+
+    applied: list[str]
+    unfinished: list[str]
+
+    def feed(self, chunk: bytes) -> bytes: ...
+
+    def close(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """`saved` opens the plan (decrypted, for as long as this runs) and `discard` removes what is kept of it.
+
+    `registry` keeps records (None: nobody may). `keep` encrypts a state that could not be stored, and says where.
+    """
+
+    shop: Workshop
+    saved: Callable[[], Saved]
+    discard: Callable[[], None]
+    registry: "Project | None"
+    narration: Callable[[], Narration]
+    keep: Callable[[Path], str]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The saved plan, who applied it already, and, on a moved state, a plan made afresh."""
+
+    saved: Saved
+    done_by: Made | None
+    afresh: Saved | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was applied of one root: addresses with what happened to them, as Terraform told it."""
+
+    status: Status
+    root: str
+    mode: str
+    passport: str
+    applied: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    said: str
+
+    def summary(self) -> str:
+        return f"{self.root}: {self.said}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan file that will be applied; `unread` holds the rule that stands in the way."""
+
+    status: Status
+    root: str
+    mode: str
+    passport: Passport
+    said: str
+    deletions: tuple[str, ...]
+    path: Path = field(metadata=PRIVATE)
+    request: Request = field(metadata=PRIVATE)
+    unread: tuple[PipelineError, ...] = ()
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.root}: {self.said}"
+        yield from (f"  {line}" for line in self.deletions)
+
+    def foreseen(self) -> Outcome:
+        return Outcome(self.status, self.root, self.mode, self.passport.id, (), (), self.said)
+
+
+def facts(request: Request, ports: Ports) -> Facts:
+    """Open the plan and look at everything it was bound to; plan afresh where only the state has moved."""
+    saved = ports.saved()
+    _verify(request, saved, planning.content(request.root, ports.shop))
+    done_by = _done_by(saved.passport, ports)
+    if done_by:
+        return Facts(saved, done_by, None)
+    standing = planning.prepare(request.root, ports.shop)
+    _same_tool(saved.passport, standing)
+    _says_what_it_does(request, saved, ports)
+    has_moved = standing.state.serial != saved.passport.state.serial
+    return Facts(saved, None, _afresh(request, ports, saved.passport) if has_moved else None)
+
+
+def _says_what_it_does(request: Request, saved: Saved, ports: Ports) -> None:
+    """The passport is what people approve: its changes must be the plan file's."""
+    found, made = planning.summarise(saved.path, request.root, ports.shop), saved.passport
+    if (found.changes, found.outputs) != (made.changes, made.outputs):
+        raise Refused(f"{made.root}: the plan does not do what its passport says", hint=AGAIN)
+
+
+def _verify(request: Request, saved: Saved, content: Content) -> None:
+    """What can be known without asking anybody.
+
+    Raises:
+        Refused: the plan is for something else, or was changed.
+    """
+    made, root = saved.passport, request.root
+    reasons = (
+        (planning.digest(saved.path) != made.plan, "the plan file is not the one of its passport"),
+        (bool(root.key) and not made.verify(root.key), "the passport's seal is not ours: PT_PASSPORT_KEY differs, or it was changed"),
+        ((made.root, made.state.name) != (root.path, root.state.name), f"the plan is for {made.root} and {made.state.name}"),
+        (made.is_dirty, "it was planned in a checkout that was not as its commit"),
+        (bool(content.differing), f"the checkout is not as its commit: {', '.join(content.differing[:3])}"),
+        (dict(made.trees) != dict(content.trees), _moved(made.trees, content.trees)),
+        (made.lock_file != content.lock_file, "the provider lock file is another one"),
+    )
+    for is_so, reason in reasons:
+        if is_so:
+            raise Refused(f"{root.path}: {reason}", hint=AGAIN)
+
+
+def _moved(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    paths = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
+    return f"the plan was made from another content of {', '.join(paths)}"
+
+
+def _same_tool(made: Passport, standing: Standing) -> None:
+    if made.tool != standing.tool:
+        was, now = (f"{tool.name} {tool.version}" for tool in (made.tool, standing.tool))
+        raise Refused(f"{made.root}: planned by {was}, and this is {now}", hint=AGAIN)
+    if dict(made.providers) != dict(standing.providers):
+        raise Refused(f"{made.root}: the providers have other versions than in the plan", hint=AGAIN)
+    if made.state.lineage not in {"", standing.state.lineage}:
+        raise Refused(
+            f"{made.root}: the state is another one (lineage {standing.state.lineage or 'none'})", hint=AGAIN
+        )
+
+
+def _done_by(made: Passport, ports: Ports) -> Made | None:
+    """Who applied this plan already."""
+    if ports.registry is None:
+        return None
+    found = _read(packages.applied(made.root, made.plan), ports.registry)
+    return found.made if found and found.plan == made.plan else None
+
+
+def _read(place: Place, registry: "Project") -> Passport | None:
+    content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
+    return passport.loads(content, f"the passport in package {place.name}") if content else None
+
+
+def _afresh(request: Request, ports: Ports, made: Passport) -> Saved:
+    log.info("%s: the state has moved since the plan; planning again", made.root)
+    planned = planning.plan(request.root, made.made, ports.shop, mode=made.mode)
+    return Saved(planned.passport, planned.path)
+
+
+def plan(request: Request, facts: Facts) -> Plan:
+    """Decide which plan file is applied, if any.
+
+    Raises:
+        Refused: a fresh plan on the moved state would do something else.
+    """
+    made, afresh = facts.saved.passport, facts.afresh
+    if facts.done_by:
+        by = facts.done_by.pipeline or facts.done_by.job or facts.done_by.commit
+        return _planned(request, facts.saved, Status.UNCHANGED, f"already applied by {by}")
+    if not (afresh or facts.saved).passport.has_changes:
+        return _planned(request, facts.saved, Status.UNCHANGED, "nothing to apply")
+    if afresh is None:
+        return _planned(request, facts.saved, Status.PLANNED, f"apply passport {made.id}")
+    differences = passport.differences(made, afresh.passport)
+    if differences or not passport.comparable(made, afresh.passport):
+        why = differences or ("sensitive values cannot be compared without PT_PASSPORT_KEY",)
+        raise Refused(
+            "\n".join((f"{made.root}: the state has moved, and a fresh plan is another one", *why)), hint=AGAIN
+        )
+    said = f"apply passport {made.id}, planned again on the moved state: the same"
+    return _planned(request, Saved(made, afresh.path), Status.PLANNED, said)
+
+
+def _planned(request: Request, saved: Saved, status: Status, said: str) -> Plan:
+    made = saved.passport
+    budget = passport.budget(made.changes, request.max_deletes)
+    refused = tuple(_rules(request, made, budget)) if status is Status.PLANNED else ()
+    return Plan(status, made.root, made.mode, made, said, tuple(budget.lines()), saved.path, request, refused)
+
+
+def _rules(request: Request, made: Passport, budget: passport.Budget) -> Iterator[PipelineError]:
+    if request.as_reviewed and (made.review is None or made.review.verdict != "as reviewed"):
+        verdict = made.review.verdict if made.review else "not reviewed"
+        yield Refused(
+            f"{made.root}: the plan is not as reviewed ({verdict})",
+            hint="look at the plan job, and start the manual apply job",
+        )
+    if budget.is_over and made.id not in request.approved:
+        yield Refused(
+            "\n".join((f"{made.root}: {budget.reason}", *budget.lines())),
+            hint=f"if that is meant: --approve-deletes {made.id} (PT_APPROVE_DELETES)",
+        )
+
+
+def check(plan: Plan, _ports: Ports) -> Plan:
+    """All was proved by the facts: Terraform itself checks lineage and serial once more under the lock."""
+    return plan
+
+
+def apply(plan: Plan, ports: Ports) -> Outcome:
+    """Apply under the lock; record it; remove the plan.
+
+    Raises:
+        Stale: the state moved in this moment; the driver plans again.
+        Interrupted, PipelineError: with what was applied all the same.
+    """
+    _record(packages.holder(plan.root), json.dumps(dict(plan.request.holder)), ports)
+    narration = ports.narration()
+    ended = ports.shop.terraform.apply(plan.path, plan.request.lock_timeout, narration)
+    kept = _kept(ports)
+    outcome = _outcome(plan, narration, Status.FAILED if ended.failure or ended.signals else Status.DONE)
+    if ended.failure:
+        raise _failed(plan, ended, outcome, kept, ports)
+    done = replace(plan.passport, made=plan.request.made).sealed(plan.request.root.key)
+    for place in (packages.applied(plan.root, done.plan), packages.last_applied(plan.root)):
+        _record(place, passport.dumps(done), ports)
+    ports.discard()
+    if ended.signals:
+        raise Interrupted(
+            ended.signals[0], f"{plan.root}: interrupted, when all was applied already", done=outcome
+        )
+    return outcome
+
+
+def _record(place: Place, text: str, ports: Ports) -> None:
+    if ports.registry:
+        ports.registry.write_package_file(place.name, place.version, place.file, text.encode())
+
+
+def _kept(ports: Ports) -> str:
+    """Where the state is that could not be stored; empty when it was."""
+    left = ports.shop.terraform.errored_state()
+    return ports.keep(left) if left else ""
+
+
+def _outcome(plan: Plan, narration: Narration, status: Status) -> Outcome:
+    applied, unfinished = tuple(narration.applied), tuple(narration.unfinished)
+    said = f"{len(applied)} of {len(plan.passport.changes)} changes applied"
+    return Outcome(status, plan.root, plan.mode, plan.passport.id, applied, unfinished, said)
+
+
+def _failed(plan: Plan, ended: "Applied", outcome: Outcome, kept: str, ports: Ports) -> PipelineError:
+    """The failure, with how far it came."""
+    lines = [*(f"applied: {item}" for item in outcome.applied)]
+    lines += [f"not finished: {item}" for item in outcome.unfinished]
+    if kept:
+        lines.append(f"the state could not be stored; it is in {kept}")
+    hint = (
+        f"decrypt it with the plan's identity, look at it, and store it: terraform state push ({kept})"
+        if kept
+        else "plan again: what is left is planned"
+    )
+    if ended.signals:
+        lock = ports.shop.terraform.lock()
+        state = f"the state is still locked by {lock}" if lock else "the state is saved and unlocked"
+        head = f"{plan.root}: interrupted; {outcome.said}; {kept and 'the state is NOT stored' or state}"
+        return Interrupted(ended.signals[0], "\n".join((head, *lines)), hint=hint, done=outcome)
+    failure = ended.failure
+    assert failure
+    failure.message = "\n".join((f"{failure.message}; {outcome.said}", *lines))
+    failure.hint = hint if kept or outcome.applied else failure.hint
+    failure.done = outcome
+    return failure
+
+
+STEP = Step("apply", facts, plan, check, apply)

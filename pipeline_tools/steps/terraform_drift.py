@@ -1,0 +1,158 @@
+"""The drift step: what differs from what was applied though nobody changed the configuration; said in one issue a root."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.steps import planning
+from pipeline_tools.steps.planning import Planned, Root, Workshop
+from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
+from pipeline_tools.text import packages, passport, terraform_note
+from pipeline_tools.text.passport import Made, Passport
+from pipeline_tools.text.terraform_plan import Change
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.gitlab import Project
+
+log = logging.getLogger(__name__)
+
+LABEL = "terraform-drift"
+
+
+@dataclass(frozen=True)
+class Request:
+    """Look at `root`."""
+
+    root: Root
+    made: Made
+
+
+@dataclass(frozen=True)
+class Ports:
+    """`registry` has what was applied last, `issues` is where drift is said (None: nobody may)."""
+
+    shop: Workshop
+    registry: "Project | None"
+    issues: "Project | None"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A plan of today, and the passport of what was applied last."""
+
+    planned: Planned
+    applied: Passport | None
+    unread: tuple[PipelineError, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What drifted, and what is configured and not applied yet, by address; the issue that says so."""
+
+    status: Status
+    root: str
+    drifted: tuple[str, ...]
+    unapplied: tuple[str, ...]
+    issue: str | None
+
+    def summary(self) -> str:
+        drifted = f"{len(self.drifted)} drifted" if self.drifted else "no drift"
+        waiting = f", {len(self.unapplied)} configured and not applied" if self.unapplied else ""
+        return f"{self.root}: {drifted}{waiting}" + (f" {self.issue}" if self.issue else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The issue to write, or to close."""
+
+    status: Status
+    root: str
+    drifted: tuple[str, ...]
+    unapplied: tuple[str, ...]
+    title: str
+    body: str = field(metadata=PRIVATE)
+    unread: tuple[PipelineError, ...] = field(default=(), metadata=PRIVATE)
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.root}: {'drift' if self.drifted else 'no drift'}"
+        yield from (f"  drifted: {address}" for address in self.drifted)
+        yield from (f"  configured, not applied: {address}" for address in self.unapplied)
+
+    def foreseen(self) -> Outcome:
+        return Outcome(self.status, self.root, self.drifted, self.unapplied, None)
+
+
+def facts(request: Request, ports: Ports) -> Facts:
+    """Plan without the lock; nothing is written, the state least of all."""
+    planned = planning.plan(request.root, request.made, ports.shop)
+    read = Reading()
+    applied = read(None, _applied, request.root.path, ports.registry) if ports.registry else None
+    return Facts(planned, applied, read.unread)
+
+
+def _applied(root: str, registry: "Project") -> Passport | None:
+    place = packages.last_applied(root)
+    content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
+    found = passport.loads(content, f"the passport in package {place.name}") if content else None
+    return found if found and found.root == root else None
+
+
+def separate(planned: Planned, applied: Passport | None) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """Drift, and configuration that is not applied yet.
+
+    What a refresh found changed is drift, whatever the configuration says. A change that a plan would make is drift
+    where the configuration is the one that was applied last: then the world has moved. Else it is what the newer
+    configuration asks for.
+    """
+    found = {change.address: change for change in planned.summary.drift}
+    is_applied = applied is not None and passport.same_content(applied, planned.passport)
+    wanted = [change for change in planned.summary.changes if change.address not in found]
+    drift = (*found.values(), *(wanted if is_applied else ()))
+    return drift, () if is_applied else tuple(wanted)
+
+
+def plan(request: Request, facts: Facts) -> Plan:
+    """Tell drift from configuration, and write the issue."""
+    for error in facts.unread:
+        log.warning("what was applied last cannot be read: %s", error)
+    drift, unapplied = separate(facts.planned, facts.applied)
+    title, body = terraform_note.drift_issue(request.root.path, drift, unapplied, facts.planned.passport)
+    return Plan(
+        Status.PLANNED,
+        request.root.path,
+        tuple(change.address for change in drift),
+        tuple(change.address for change in unapplied),
+        title,
+        body,
+    )
+
+
+def check(plan: Plan, ports: Ports) -> Plan:
+    """The leak gate, as for plans.
+
+    Raises:
+        Refused: a secret is in what would be written.
+    """
+    terraform_note.refuse_leak(plan.root, plan.body, ports.shop.mask.finds)
+    return plan
+
+
+def apply(plan: Plan, ports: Ports) -> Outcome:
+    """One open issue a root: written while there is drift, closed when there is none."""
+    return Outcome(Status.DONE, plan.root, plan.drifted, plan.unapplied, _issue(plan, ports.issues))
+
+
+def _issue(plan: Plan, issues: "Project | None") -> str | None:
+    if issues is None:
+        if plan.drifted:
+            log.warning("%s: no issue is written: PT_GITLAB_TOKEN is empty", plan.root)
+        return None
+    if plan.drifted:
+        return issues.write_issue(LABEL, plan.title, plan.body).url
+    closed = issues.close_issue(LABEL, plan.title, "No drift any more.")
+    return closed.url if closed else None
+
+
+STEP = Step("drift", facts, plan, check, apply)

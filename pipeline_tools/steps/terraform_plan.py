@@ -1,0 +1,267 @@
+"""The plan step: what Terraform would do in one root, said where people review it, and bound to what it was made from.
+
+Facts are the plan itself: `terraform plan` takes no lock and changes nothing. What is applied here is its publication.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline_tools.errors import PipelineError, Refused
+from pipeline_tools.steps import planning
+from pipeline_tools.steps.planning import Planned, Root, Workshop
+from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
+from pipeline_tools.text import packages, passport, terraform_note
+from pipeline_tools.text.passport import Made, Passport, Review
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.folder import Folder
+    from pipeline_tools.adapters.gitlab import Project
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plan of `root`. `mode` is `normal` or `destroy`; `made` says by whom; `writes_note` asks for the note."""
+
+    root: Root
+    made: Made
+    recipient: str | None
+    mode: str = "normal"
+    writes_note: bool = True
+
+
+@dataclass(frozen=True)
+class Ports:
+    """`registry` keeps passports, `notes` writes on merge requests (None: nobody may); `folder` takes the plans.
+
+    `encrypt` writes a file for a recipient.
+    """
+
+    shop: Workshop
+    registry: "Project | None"
+    notes: "Project | None"
+    folder: "Folder"
+    encrypt: Callable[[Path, Path, str], None]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The plan, what in the checkout is not in the commit, and the passport that a merge request was reviewed with."""
+
+    planned: Planned
+    differing: tuple[str, ...]
+    reviewed: Passport | None
+    merged: tuple[int, ...] | None
+    unread: tuple[PipelineError, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The plan of one root: what it would do by counts, its passport's id, and how it compares with the review."""
+
+    status: Status
+    root: str
+    mode: str
+    passport: str
+    counts: dict[str, int]
+    verdict: str
+    files: tuple[str, ...]
+    widget: dict[str, int] = field(metadata=PRIVATE)
+    planned: Planned = field(metadata=PRIVATE)
+
+    def summary(self) -> str:
+        verdict = f"; {self.verdict}" if self.verdict else ""
+        return f"{self.root}: {terraform_note.headline(self.planned.summary)}; passport {self.passport}{verdict}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be published of a plan, and what stands in the way."""
+
+    status: Status
+    root: str
+    mode: str
+    passport: Passport
+    counts: dict[str, int]
+    differences: tuple[str, ...]
+    differing: tuple[str, ...]
+    note: str = field(metadata=PRIVATE)
+    planned: Planned = field(metadata=PRIVATE)
+    request: Request = field(metadata=PRIVATE)
+    unread: tuple[PipelineError, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        return self.passport.review.verdict if self.passport.review else ""
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.root}: {terraform_note.headline(self.planned.summary)}"
+        yield from (f"  {line}" for line in terraform_note.lines(self.planned.summary))
+        if self.passport.review:
+            yield f"  {self.verdict}"
+            yield from (f"    {line}" for line in self.differences)
+        yield from (f"  not as in the commit: {path}" for path in self.differing)
+        yield f"  passport {self.passport.id}"
+
+    def foreseen(self) -> Outcome:
+        return _outcome(self, Status.PLANNED if self.status is Status.PLANNED else self.status, ())
+
+
+def facts(request: Request, ports: Ports) -> Facts:
+    """Plan, and look for what was reviewed."""
+    there = planning.content(request.root, ports.shop)
+    planned = planning.plan(request.root, request.made, ports.shop, mode=request.mode)
+    read = Reading()
+    reviewed, merged = None, None
+    if request.made.merge_request is None and ports.registry:
+        reviewed = read(None, _reviewed, planned.passport, ports.registry)
+        merged = read(None, _merged, request.made.commit, ports.notes) if reviewed else None
+    return Facts(planned, there.differing, reviewed, merged, read.unread)
+
+
+def _reviewed(fresh: Passport, registry: "Project") -> Passport | None:
+    """The passport of the merge request that had exactly this content."""
+    place = packages.reviewed(fresh.root, fresh.mode, fresh.trees, fresh.lock_file)
+    content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
+    found = passport.loads(content, f"the passport in package {place.name}") if content else None
+    return found if found and found.root == fresh.root else None
+
+
+def _merged(commit: str, notes: "Project | None") -> tuple[int, ...] | None:
+    """The merge requests that brought a commit to its branch; None where nobody may ask."""
+    if notes is None:
+        return None
+    return tuple(found.iid for found in notes.merge_requests_of(commit) if found.state == "merged")
+
+
+def plan(request: Request, facts: Facts) -> Plan:
+    """Compare with the review, and write what is published."""
+    review, differences = _review(request, facts)
+    made = replace(facts.planned.passport, review=review).sealed(request.root.key)
+    note = terraform_note.render(made, facts.planned.summary)
+    for error in facts.unread:
+        log.warning("the reviewed plan cannot be read: %s", error)
+    return Plan(
+        Status.PLANNED,
+        request.root.path,
+        request.mode,
+        made,
+        made.counted(),
+        differences,
+        facts.differing,
+        note,
+        facts.planned,
+        request,
+    )
+
+
+def _review(request: Request, facts: Facts) -> tuple[Review | None, tuple[str, ...]]:
+    """How the plan compares with the one reviewed on the merge request; there is no verdict on the merge request itself."""
+    fresh, reviewed = facts.planned.passport, facts.reviewed
+    if request.made.merge_request is not None:
+        return None, ()
+    if reviewed is None:
+        return Review("not reviewed", "", None), ("no merge request planned exactly this content",)
+    iid = reviewed.made.merge_request
+    if request.root.key and not reviewed.verify(request.root.key):
+        return Review("not reviewed", reviewed.id, iid), ("the reviewed passport's seal is not ours",)
+    if facts.merged is not None and iid not in facts.merged:
+        return Review("not reviewed", reviewed.id, iid), (f"!{iid} planned this content, but was not merged as it",)
+    differences = passport.differences(reviewed, fresh)
+    if facts.differing:
+        differences = (*differences, "the checkout is not as the commit has it")
+    if differences:
+        return Review("differs", reviewed.id, iid), differences
+    if not passport.comparable(reviewed, fresh):
+        why = "sensitive values cannot be compared without PT_PASSPORT_KEY in both pipelines"
+        return Review("not comparable", reviewed.id, iid), (why,)
+    return Review("as reviewed", reviewed.id, iid), ()
+
+
+def check(plan: Plan, ports: Ports) -> Plan:
+    """The leak gate: nothing that Vault lent as a secret is published.
+
+    Raises:
+        Refused: a secret is in the plan; nothing of it is written anywhere.
+    """
+    places = [*_leaks(plan, ports.shop.mask.finds)]
+    if places:
+        raise Refused(
+            f"{plan.root}: a secret value is in {', '.join(places)}; the plan is withheld",
+            hint="mark the variable, output or attribute that carries it as sensitive",
+        )
+    return plan
+
+
+def _leaks(plan: Plan, finds: Callable[[str], bool]) -> Iterator[str]:
+    if plan.planned.is_leaking:
+        yield "Terraform's output"
+    for change in (*plan.passport.changes, *plan.planned.summary.drift):
+        values = (text for item in change.attributes for text in (item.before, item.after) if text)
+        if finds(change.address) or any(map(finds, values)):
+            yield change.address
+    if finds(plan.note):
+        yield "the note"
+    if finds(passport.dumps(plan.passport)):
+        yield "the passport"
+
+
+def apply(plan: Plan, ports: Ports) -> Outcome:
+    """Publish: the files first, then the passport for other pipelines, then the note."""
+    files = tuple(_files(plan, ports))
+    made = plan.passport
+    if made.made.merge_request is not None and not made.is_dirty and ports.registry:
+        place = packages.reviewed(made.root, made.mode, made.trees, made.lock_file)
+        ports.registry.write_package_file(
+            place.name, place.version, place.file, passport.dumps(made).encode()
+        )
+    _note(plan, ports)
+    return _outcome(plan, Status.DONE, files)
+
+
+def _files(plan: Plan, ports: Ports) -> Iterator[str]:
+    folder, request = plan.request.root.slug, plan.request
+    stale = ports.folder.path / folder / PLAN_FILE
+    stale.unlink(missing_ok=True)
+    if request.recipient:
+        ports.encrypt(plan.planned.path, stale, request.recipient)
+        yield f"{folder}/{PLAN_FILE}"
+    else:
+        log.warning("%s: the plan file is not kept: no --plan-recipient to encrypt it to", plan.root)
+    for name, text in ((PASSPORT_FILE, passport.dumps(plan.passport)), (NOTE_FILE, plan.note)):
+        ports.folder.write(f"{folder}/{name}", text)
+        yield f"{folder}/{name}"
+
+
+PLAN_FILE, PASSPORT_FILE, NOTE_FILE = "plan.age", "passport.json", "note.md"
+
+
+def _note(plan: Plan, ports: Ports) -> None:
+    iid = plan.passport.made.merge_request
+    if iid is None or not plan.request.writes_note:
+        return
+    if ports.notes is None:
+        log.warning("no note on !%d: PT_GITLAB_TOKEN is empty", iid)
+        return
+    ports.notes.write_merge_request_note(iid, terraform_note.marker(plan.root), plan.note)
+
+
+def _outcome(plan: Plan, status: Status, files: tuple[str, ...]) -> Outcome:
+    widget = plan.planned.summary.widget()
+    return Outcome(
+        status, plan.root, plan.mode, plan.passport.id, plan.counts, plan.verdict, files, widget, plan.planned
+    )
+
+
+def widget(outcomes: list[Outcome]) -> str:
+    """GitLab's Terraform report of several roots: one job has one entry, so they are added up."""
+    kinds = ("create", "update", "delete")
+    return json.dumps({kind: sum(outcome.widget[kind] for outcome in outcomes) for kind in kinds}) + "\n"
+
+
+STEP = Step("plan", facts, plan, check, apply)

@@ -1,0 +1,145 @@
+"""The unlock step: who holds a state's lock, and its removal where that is safe."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipeline_tools.errors import PipelineError, Refused
+from pipeline_tools.steps.planning import Root
+from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
+from pipeline_tools.text import packages
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.gitlab import Job, Project
+    from pipeline_tools.adapters.terraform import Lock, Terraform
+
+ENDED = frozenset({"success", "failed", "canceled", "skipped"})
+"""The statuses of a job that will not run any more (docs.gitlab.com/api/jobs, "scope")."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Remove the lock of `root`; `force`: whoever holds it."""
+
+    root: Root
+    force: bool
+
+
+@dataclass(frozen=True)
+class Ports:
+    """`registry` has the record of who began to apply, `jobs` reads jobs (None: nobody may)."""
+
+    terraform: "Terraform"
+    registry: "Project | None"
+    jobs: "Project | None"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The lock, the job that took it if it is one of ours, and that job as it is now."""
+
+    lock: "Lock | None"
+    holder: dict[str, Any] | None
+    job: "Job | None"
+    unread: tuple[PipelineError, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The lock that was removed, or that is still there."""
+
+    status: Status
+    root: str
+    lock: str | None
+    said: str
+
+    def summary(self) -> str:
+        return f"{self.root}: {self.said}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which lock is removed, and what stands in the way."""
+
+    status: Status
+    root: str
+    lock: "Lock | None"
+    job: "Job | None"
+    said: str
+    unread: tuple[PipelineError, ...] = ()
+    request: Request | None = field(default=None, metadata=PRIVATE)
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.root}: {self.said}"
+        if self.job:
+            yield f"  taken by job {self.job.name} ({self.job.status}) {self.job.url}"
+
+    def foreseen(self) -> Outcome:
+        return Outcome(self.status, self.root, self.lock.id if self.lock else None, self.said)
+
+
+def facts(request: Request, ports: Ports) -> Facts:
+    """Ask for the lock, and whose it is."""
+    ports.terraform.init(request.root.state.words)
+    lock = ports.terraform.lock()
+    if lock is None:
+        return Facts(None, None, None, ())
+    read = Reading()
+    holder = read(None, _holder, request.root.path, lock, ports.registry) if ports.registry else None
+    number = holder.get("job") if holder else None
+    job = read(None, ports.jobs.job, number) if ports.jobs and isinstance(number, int) else None
+    return Facts(lock, holder, job, read.unread)
+
+
+def _holder(root: str, lock: "Lock", registry: "Project") -> dict[str, Any] | None:
+    """The job that said that it begins to apply, if the lock is from its host."""
+    place = packages.holder(root)
+    content = registry.package_file(place.name, place.version, place.file, most=1 << 16)
+    try:
+        found = json.loads(content or b"null")
+    except ValueError:
+        return None
+    is_ours = isinstance(found, dict) and found.get("host") == lock.who.rpartition("@")[2]
+    return found if is_ours else None
+
+
+def plan(request: Request, facts: Facts) -> Plan:
+    """Remove it only if it is ours and its job has ended, or by force."""
+    root, lock = request.root.path, facts.lock
+    if lock is None:
+        return Plan(Status.UNCHANGED, root, None, None, "not locked", request=request)
+    refusal = None if request.force else _refusal(root, facts)
+    said = f"locked by {lock}"
+    return Plan(
+        Status.PLANNED, root, lock, facts.job, said, (refusal,) if refusal else (), request
+    )
+
+
+def _refusal(root: str, facts: Facts) -> PipelineError | None:
+    hint = "wait for it, or remove the lock all the same with --force"
+    if facts.holder is None:
+        return Refused(f"{root}: locked by {facts.lock}, which is none of our jobs", hint=hint)
+    if facts.job is None:
+        name = facts.holder.get("url") or facts.holder.get("job")
+        return Refused(f"{root}: whether job {name} has ended cannot be read", hint=hint)
+    if facts.job.status not in ENDED:
+        return Refused(f"{root}: job {facts.job.url} is {facts.job.status} and holds the lock", hint=hint)
+    return None
+
+
+def check(plan: Plan, _ports: Ports) -> Plan:
+    """Nothing is left to prove."""
+    return plan
+
+
+def apply(plan: Plan, ports: Ports) -> Outcome:
+    """Remove the lock by its ID."""
+    lock = plan.lock
+    if lock is None:
+        return plan.foreseen()
+    ports.terraform.unlock(lock.id)
+    return Outcome(Status.DONE, plan.root, lock.id, f"the lock of {lock.who} is removed")
+
+
+STEP = Step("unlock", facts, plan, check, apply)
