@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, BinaryIO
 
-import ijson
-
-from pipeline_tools.text import terraform_values
+import ijson  # type: ignore[import-untyped]
 
 ERRORS = (ijson.JSONError, SystemError)
 """What a broken document raises; SystemError stands for an integer of more digits than Python reads (4 300)."""
@@ -52,6 +50,16 @@ def sections(
             yield name, _inside(events, first, inside[name]) if name in inside else _skip(events, first[0])
 
 
+def _number(value: int | Decimal) -> int | float | str:
+    """A number by its value: 1, 1.0 and 1e0 are one. What no float holds exactly is its digits, as a text."""
+    if isinstance(value, int):
+        return value
+    if abs(value.adjusted()) < 40 and value == value.to_integral_value():  # noqa: PLR2004 (wider than any 128-bit number)
+        return int(value)
+    close = float(value)
+    return close if Decimal(repr(close)) == value else format(value.normalize(), "E")
+
+
 def _until(end: str, events: _Events) -> _Events:
     for event, value in events:
         if event == end:
@@ -65,7 +73,7 @@ def _value(events: _Events, event: str, value: Any) -> Any:
         return _object(events)
     if event == "start_array":
         return _array(events)
-    return terraform_values.number(value) if isinstance(value, Decimal) else value
+    return _number(value) if isinstance(value, Decimal) else value
 
 
 def _object(events: _Events) -> dict[str, Any]:
@@ -103,9 +111,10 @@ def _inside(events: _Events, first: tuple[str, Any], names: tuple[str, ...]) -> 
     return found
 
 
-def _skip(events: _Events, first: str) -> None:
+def _skip(events: _Events, first: str) -> Any:
     depth = int(first.startswith("start_"))
     while depth:
         event = next(events)[0]
         depth += event.startswith("start_")
         depth -= event.startswith("end_")
+    return None

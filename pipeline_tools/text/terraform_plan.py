@@ -6,17 +6,19 @@ values; nothing of them is in a summary but, under a key, their HMAC.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import accumulate
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import json_stream
 from pipeline_tools.text import terraform_values as values
 from pipeline_tools.text.printing import printable
 from pipeline_tools.text.terraform_values import Attribute, Hiding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORMAT = "1"
 """The major version of the format; minor ones only add (ibid., "Introduction")."""
@@ -42,7 +44,7 @@ class Action(StrEnum):
     FORGET = "forget"
 
 
-_ACTIONS = {
+_ACTIONS: dict[tuple[str, ...], Action] = {
     **{(action.value,): action for action in Action if action is not Action.REPLACE},
     ("delete", "create"): Action.REPLACE,
     ("create", "delete"): Action.REPLACE,

@@ -9,7 +9,6 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from pipeline_tools.text.masks import SHORTEST
@@ -24,16 +23,6 @@ LONGEST = 400
 def canonical(value: Any) -> str:
     """`value` as compact JSON, the same for the same meaning: sorted keys, one spelling for a number."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def number(value: int | Decimal) -> int | float | str:
-    """A number by its value: 1, 1.0 and 1e0 are one. What no float holds exactly is its digits, as a text."""
-    if isinstance(value, int):
-        return value
-    if abs(value.adjusted()) < 40 and value == value.to_integral_value():  # noqa: PLR2004 (wider than any 128-bit number)
-        return int(value)
-    close = float(value)
-    return close if Decimal(repr(close)) == value else format(value.normalize(), "E")
 
 
 def path(parts: list[Any] | tuple[Any, ...]) -> str:
@@ -122,7 +111,9 @@ def _attribute(
     path: str, old: "_Leaf | None", new: "_Leaf | None", secrets: set[str], hide: Hiding
 ) -> Attribute:
     is_sensitive = any(leaf is not None and _is_secret(leaf, secrets) for leaf in (old, new))
-    before, after = (leaf and _text(leaf, is_sensitive=is_sensitive, hide=hide) for leaf in (old, new))
+    before, after = (
+        None if leaf is None else _text(leaf, is_sensitive=is_sensitive, hide=hide) for leaf in (old, new)
+    )
     return Attribute(shortened(path), before, after, is_sensitive)
 
 

@@ -127,7 +127,7 @@ def test_a_sensitive_value_that_the_provider_gives_back_unmarked(real: Summary) 
     moved = next(change for change in real.changes if change.is_move)
     given_back = next(found for found in moved.attributes if found.path == "output.password")
     assert given_back.is_sensitive
-    assert given_back.before and given_back.before.startswith("hmac-sha256:")
+    assert str(given_back.before).startswith("hmac-sha256:")
 
 
 def test_drift_deferred_and_deposed() -> None:
@@ -177,7 +177,7 @@ def test_only_what_changes() -> None:
     ],
 )
 def test_a_mark_on_one_side_hides_both(marks: dict[str, Any]) -> None:
-    sides = {
+    sides: dict[str, Any] = {
         "before": {"deep": [1, {"password": SECRET}], "url": f"https://u:{SECRET}@h"},
         "after": {"deep": [1, {"password": SECRET + "2"}], "url": f"https://u:{SECRET}2@h"},
     }
@@ -216,8 +216,8 @@ def test_long_values_and_many_of_them() -> None:
     made, other = (
         summarised(resource(after=value)).changes[0] for value in (long, {**long, "attribute099": "z"})
     )
-    first = made.attributes[0]
-    assert first.after and first.after.startswith("sha256:") and first.after.endswith("(502 characters)")
+    assert str(made.attributes[0].after).startswith("sha256:")
+    assert str(made.attributes[0].after).endswith("(502 characters)")
     assert len(made.attributes) < 25
     assert len(made.attributes) + made.attributes_left_out == 101
     assert made.attributes == other.attributes
