@@ -16,7 +16,7 @@ from pipeline_tools.text.terraform_plan import Action, Change, Output, Summary
 CLUSTER, POOL, ACL = "scaleway_k8s_cluster", "scaleway_k8s_pool", "scaleway_k8s_acl"
 _DESTROYED = frozenset({Action.DELETE, Action.REPLACE})
 _CREATED = frozenset({Action.CREATE, Action.REPLACE})
-_CREDENTIAL = re.compile(r"kube_?config|\btoken\b|config_file", re.IGNORECASE)
+_CREDENTIAL = re.compile(r"kube_?config|config_file", re.IGNORECASE)
 
 
 class Severity(StrEnum):
@@ -113,7 +113,7 @@ def _replaced_cluster(change: Change) -> Iterator[Note]:
 
 def _additional_resources(change: Change) -> Iterator[Note]:
     before, after = _sides(change, "delete_additional_resources")
-    if change.action in _DESTROYED and "true" in (before, _unchanged(change, before, after)):
+    if change.action in _DESTROYED and before == "true":
         yield Note(
             change.address,
             Severity.DANGER,
@@ -127,10 +127,6 @@ def _additional_resources(change: Change) -> Iterator[Note]:
             "delete_additional_resources becomes true: the cluster's end will be that of its volumes and network",
             "set it to false",
         )
-
-
-def _unchanged(change: Change, before: str | None, after: str | None) -> str | None:
-    return None if change.action is Action.DELETE else before or after
 
 
 def _acl(change: Change) -> Iterator[Note]:
@@ -170,11 +166,8 @@ def _missing_acl(changes: tuple[Change, ...]) -> list[Note]:
 def _of_output(output: Output) -> Iterator[Note]:
     if output.actions == ("delete",):
         return
-    words = (output.name, *(found.path for found in output.attributes))
-    references = [found for found in output.references if CLUSTER in found]
-    if any(map(_CREDENTIAL.search, references)) or any(
-        _CREDENTIAL.search(word.replace("kubeconfig_id", "")) for word in words if "kube" in word.lower()
-    ):
+    words = (output.name, *output.references, *(found.path for found in output.attributes))
+    if any(map(_CREDENTIAL.search, words)):
         yield Note(
             f"output.{output.name}",
             Severity.DANGER,
@@ -185,7 +178,9 @@ def _of_output(output: Output) -> Iterator[Note]:
 
 def _sides(change: Change, path: str) -> tuple[str | None, str | None]:
     """Before and after of the attribute at `path`; None where it does not change."""
-    return next(((found.before, found.after) for found in change.attributes if found.path == path), (None, None))
+    return next(
+        ((found.before, found.after) for found in change.attributes if found.path == path), (None, None)
+    )
 
 
 def _version(text: str) -> tuple[int, ...]:

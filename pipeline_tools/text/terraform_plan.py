@@ -26,6 +26,8 @@ MOST_OF_A_CHANGE = 8 * 1024
 """Bytes of attributes that are kept of one change."""
 MOST = 12 * 1024 * 1024
 """Bytes of attributes that are kept of all changes together."""
+SHOWN_UNCHANGED = frozenset({"delete_additional_resources"})
+"""Attributes that a replacement has although they stay: they say what else goes when the old object goes."""
 _OVERHEAD = 200
 """Bytes that an attribute takes in memory beside its characters."""
 _LONGEST_PROBLEM = 1000
@@ -327,7 +329,9 @@ class _Reader:
 
     def _what_changes(self, header: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         """The attributes that are kept, how many are not, and the digest over all."""
-        attributes = [] if header["actions"] == ("no-op",) else values.attributes(change, self.hide)
+        action = _ACTIONS[header["actions"]]
+        always = SHOWN_UNCHANGED if action is Action.REPLACE else frozenset[str]()
+        attributes = [] if action is Action.NO_OP else values.attributes(change, self.hide, always)
         kept = self._kept(attributes)
         return {
             "attributes": kept,

@@ -66,8 +66,10 @@ class Attribute:
     is_sensitive: bool
 
 
-def attributes(change: Mapping[str, Any], hide: Hiding) -> list[Attribute]:
-    """All that changes from `before` to `after`, in the order of the paths.
+def attributes(
+    change: Mapping[str, Any], hide: Hiding, always: frozenset[str] = frozenset()
+) -> list[Attribute]:
+    """All that changes from `before` to `after`, in the order of the paths, and the members `always` in any case.
 
     What is marked sensitive on one side is so on the other: a mark taken away shows nothing. And a provider gives back
     what it was given without the mark (`terraform_data.output`, a connection string), so whatever holds a sensitive
@@ -76,20 +78,24 @@ def attributes(change: Mapping[str, Any], hide: Hiding) -> list[Attribute]:
     before, after, unknown = change.get("before"), change.get("after"), change.get("after_unknown")
     sensitive = _either(change.get("before_sensitive"), change.get("after_sensitive"))
     secrets = {text for side in (before, after) for text in _marked(side, sensitive) if len(text) >= SHORTEST}
-    before, after = _without_the_same(before, after, _mapping(unknown))
+    before, after = _without_the_same(before, after, _mapping(unknown), always)
     old = {leaf.path: leaf for leaf in _leaves(before, None, sensitive)}
     new = {leaf.path: leaf for leaf in _leaves(after, unknown, sensitive)}
-    differing = [path for path in {**old, **new} if not _is_same(old.get(path), new.get(path))]
+    differing = [
+        path for path in {**old, **new} if path in always or not _is_same(old.get(path), new.get(path))
+    ]
     return [_attribute(path, old.get(path), new.get(path), secrets, hide) for path in differing]
 
 
-def _without_the_same(before: Any, after: Any, unknown: Mapping[str, Any]) -> tuple[Any, Any]:
+def _without_the_same(
+    before: Any, after: Any, unknown: Mapping[str, Any], always: frozenset[str]
+) -> tuple[Any, Any]:
     """Both without the members that are equal: taking them apart is what costs."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         return before, after
     same = {
         name
-        for name in before.keys() & after.keys()
+        for name in (before.keys() & after.keys()) - always
         if canonical(before[name]) == canonical(after[name]) and not _has_true(unknown.get(name))
     }
     return _without(before, same), _without(after, same)
