@@ -1,15 +1,10 @@
-"""GitLab's REST API through python-gitlab, in the toolkit's words."""
+"""What a release reads and makes in GitLab: tags, releases, pipelines and jobs."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import gitlab
-from gitlab.exceptions import GitlabError
-
-from pipeline_tools.adapters import http
-from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
+from pipeline_tools.adapters.gitlab_client import Client
 from pipeline_tools.text.masks import Secret
 
 
@@ -32,27 +27,27 @@ class Pipeline:
     source: str
 
 
+ENDED = frozenset({"success", "failed", "canceled", "skipped"})
+"""The states that no job leaves by itself (docs: Jobs API, "List project jobs", `scope`)."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """A job of a pipeline."""
+    """A job: its `id`, name, `status` (GitLab's words) and page, and when it ended, in GitLab's own form."""
 
+    id: int
     name: str
     status: str
     url: str
+    finished_at: str | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.status in ENDED
 
 
-class Project:
-    """One project of a GitLab instance, with one token.
-
-    `url` is the instance, `path` the project's path with namespace or its id. `variable` is the variable
-    the token comes from: it is what a refusal tells people to look at.
-    """
-
-    def __init__(self, url: str, path: str, token: Secret, *, variable: str) -> None:
-        self.path, self.variable = path, variable
-        credentials = {"private_token": token.reveal()} if token.reveal() else {}
-        self._client = gitlab.Gitlab(url, session=http.session(stays=True), timeout=http.READ, **credentials)  # type: ignore[arg-type]
-        self._project = self._client.projects.get(path, lazy=True)
+class Project(Client):
+    """The release's half of a project."""
 
     # Tags and releases -------------------------------------------------------------------------------------
 
@@ -133,59 +128,22 @@ class Project:
     def failed_jobs(self, number: int) -> list[Job]:
         with self._errors(f"read jobs of pipeline {number}"):
             jobs = self._project.pipelines.get(number, lazy=True).jobs.list(iterator=True)
-            return [Job(job.name, job.status, job.web_url) for job in jobs if _broke(job)]
+            return [_job(job) for job in jobs if _broke(job)]
 
-    # How ---------------------------------------------------------------------------------------------------
-
-    def _maybe(self, get: Any, key: Any) -> Any:
-        """What `get` finds, or None where GitLab says that there is no such thing."""
-        try:
-            return get(key)
-        except GitlabError as error:
-            unknown = error.response_code == 400 and "Could not find ref" in str(error.error_message)  # noqa: PLR2004 (Bad Request)
-            if unknown or error.response_code == 404:  # noqa: PLR2004 (Not Found)
-                return None
-            raise
-
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        try:
-            with http.errors(self._client.url):
-                yield
-        except GitlabError as error:
-            raise _said(error, doing, self.path, self.variable) from None
+    def job(self, number: int) -> Job | None:
+        """A job by its id, or None; a job token may not ask (docs: CI/CD job token, "Job token access")."""
+        with self._errors(f"read job {number}"):
+            found = self._maybe(self._project.jobs.get, number)
+            return _job(found) if found else None
 
 
 def _pipeline(found: Any) -> Pipeline:
     return Pipeline(found.id, found.status, found.sha, found.web_url, found.source)
 
 
+def _job(found: Any) -> Job:
+    return Job(found.id, found.name, found.status, found.web_url, found.attributes.get("finished_at"))
+
+
 def _broke(job: Any) -> bool:
     return job.status in {"failed", "canceled"} and not job.attributes.get("allow_failure")
-
-
-def _said(error: GitlabError, doing: str, path: str, token: str) -> PipelineError:
-    """GitLab's status code in our words (docs: REST API, "Status codes"); 404 stands for missing rights too."""
-    code, message = error.response_code, f"GitLab refuses to {doing} in {path}: {error.error_message}"
-    if code in {401, 403}:
-        return Denied(
-            message, hint=f"is {token} valid, with the right scope and role? Empty on an unprotected ref?"
-        )
-    if code == 404:  # noqa: PLR2004 (Not Found)
-        return Denied(
-            f"{message} (404)",
-            hint=f"wrong project path, or {token} may not see it; for a job token: the project's job token "
-            "allowlist, and the user's role there",
-        )
-    if code is not None and (code == 429 or code >= 500):  # noqa: PLR2004 (Too Many Requests, server errors)
-        return Unavailable(message, hint="run it again")
-    if code == 400 and "protected" in str(error.error_message):  # noqa: PLR2004 (so does lib/api/tags.rb answer)
-        return Denied(
-            message, hint=f"let the owner of {token} create it: Settings > Repository > Protected tags"
-        )
-    if code == 400 and "variables" in str(error.error_message):  # noqa: PLR2004 (Bad Request)
-        return Denied(
-            message, hint="allow pipeline variables in the project's CI/CD settings, or pass --input instead"
-        )
-    kind = Refused if code == 422 else PipelineError  # noqa: PLR2004 (Unprocessable)
-    return kind(message, hint=f"GitLab's own words; its status code was {code}")

@@ -4,7 +4,7 @@ Start it with `Gitlab.start(directory)`. State lives in memory, repositories are
 """
 
 from sandbox.gitlab.faults import Fault, delay, lost_answer, reset, status, truncate
-from sandbox.gitlab.model import Access, Project, User
+from sandbox.gitlab.model import Access, Job, Project, TerraformState, User
 from sandbox.gitlab.pipelines import JobScript, Pipeline
 from sandbox.gitlab.rules import Change, Push
 from sandbox.gitlab.server import Gitlab, Request
@@ -14,11 +14,13 @@ __all__ = [
     "Change",
     "Fault",
     "Gitlab",
+    "Job",
     "JobScript",
     "Pipeline",
     "Project",
     "Push",
     "Request",
+    "TerraformState",
     "User",
     "delay",
     "lost_answer",

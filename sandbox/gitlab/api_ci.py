@@ -202,9 +202,7 @@ def latest_pipeline(call: Call, project: Project) -> Any:
     return jsonify(_detailed(call, project, found[-1]))
 
 
-def _job_json(
-    call: Call, project: Project, pipeline: Pipeline, number: int, job: JobScript
-) -> dict[str, Any]:
+def job_json(call: Call, project: Project, pipeline: Pipeline, number: int, job: JobScript) -> dict[str, Any]:
     """Show a job (docs: Jobs API, "List pipeline jobs")."""
     status = pipeline.job_status(job)
     return {
@@ -242,7 +240,7 @@ def list_jobs(call: Call, project: Project, number: int) -> Any:
     scope = call.params.get("scope") or []
     wanted = [scope] if isinstance(scope, str) else scope
     rows = [
-        _job_json(call, project, pipeline, *row)
+        job_json(call, project, pipeline, *row)
         for row in zip(pipeline.job_ids, pipeline.script.jobs, strict=True)
     ]
     return page([row for row in rows if not wanted or row["status"] in wanted], lambda row: row)

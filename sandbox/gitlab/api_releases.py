@@ -1,4 +1,4 @@
-"""REST: releases, merge requests and their notes."""
+"""REST: releases and merge requests."""
 
 import time
 from http import HTTPStatus
@@ -16,7 +16,7 @@ MR_FIELDS = ("title", "description", "target_branch")
 
 
 def register(api: Api) -> None:
-    """Add the endpoints of the Releases, Merge requests and Notes APIs."""
+    """Add the endpoints of the Releases and Merge requests APIs."""
     api.route("GET", "/releases", job=True)(list_releases)
     api.route("POST", "/releases", job=True)(create_release)
     api.route("GET", "/releases/<enc:tag>", job=True)(get_release)
@@ -27,9 +27,7 @@ def register(api: Api) -> None:
     api.route("GET", "/merge_requests/<int:iid>", job=True)(get_merge_request)
     api.route("PUT", "/merge_requests/<int:iid>")(update_merge_request)
     api.route("PUT", "/merge_requests/<int:iid>/merge")(merge)
-    api.route("GET", "/merge_requests/<int:iid>/notes", job=True)(list_notes)
-    api.route("POST", "/merge_requests/<int:iid>/notes")(create_note)
-    api.route("PUT", "/merge_requests/<int:iid>/notes/<int:number>")(update_note)
+    api.route("GET", "/repository/commits/<enc:sha>/merge_requests", job=True)(list_of_commit)
 
 
 def _release_json(call: Call, project: Project, release: Release) -> dict[str, Any]:
@@ -142,8 +140,9 @@ def _merge_request_json(call: Call, project: Project, row: MergeRequest) -> dict
         "author": user_json(call.state, row.author),
         "labels": row.labels,
         "draft": row.title.startswith("Draft:"),
-        "sha": repository.ref_sha(project.repository, f"refs/heads/{row.source_branch}"),
+        "sha": _head(project, row),
         "merge_commit_sha": row.merge_sha,
+        "squash_commit_sha": row.squash_sha,
         "merge_status": "can_be_merged",
         "detailed_merge_status": "mergeable" if row.state == "opened" else "not_open",
         "force_remove_source_branch": row.remove_source_branch,
@@ -151,6 +150,35 @@ def _merge_request_json(call: Call, project: Project, row: MergeRequest) -> dict
         "updated_at": stamp(row.updated),
         "web_url": f"{project.web_url}/-/merge_requests/{row.iid}",
     }
+
+
+def _head(project: Project, row: MergeRequest) -> str | None:
+    return row.merged_head or repository.ref_sha(project.repository, f"refs/heads/{row.source_branch}")
+
+
+def list_of_commit(call: Call, project: Project, sha: str) -> Any:
+    """List the merge requests that brought or bring a commit (docs: Commits API, "List merge requests associated with a commit").
+
+    Those of its own commits, and of the merge and squash commits that came of it (`MergeRequest.by_commit_sha`).
+    """
+    call.need(project, Access.REPORTER)
+    commit = repository.resolve(project.repository, sha)
+    if commit is None:
+        missing("Commit")
+    rows = [row for row in reversed(project.merge_requests) if _brings(project, row, commit)]
+    return page(rows, lambda row: _merge_request_json(call, project, row))
+
+
+def _brings(project: Project, row: MergeRequest, commit: str) -> bool:
+    if commit in {row.merge_sha, row.squash_sha}:
+        return True
+    head = _head(project, row)
+    before = f"{row.merge_sha}^" if row.merge_sha else f"refs/heads/{row.target_branch}"
+    is_ancestor = repository.is_ancestor
+    return bool(head) and (
+        is_ancestor(project.repository, commit, str(head))
+        and not is_ancestor(project.repository, commit, before)
+    )
 
 
 def list_merge_requests(call: Call, project: Project) -> Any:
@@ -208,7 +236,7 @@ def _labels(call: Call) -> list[str]:
     return [label.strip() for label in labels.split(",")] if isinstance(labels, str) else list(labels)
 
 
-def _merge_request(call: Call, project: Project, iid: int) -> MergeRequest:
+def merge_request(call: Call, project: Project, iid: int) -> MergeRequest:
     call.need(project, Access.REPORTER)
     found = next((row for row in project.merge_requests if row.iid == iid), None)
     if found is None:
@@ -217,12 +245,12 @@ def _merge_request(call: Call, project: Project, iid: int) -> MergeRequest:
 
 
 def get_merge_request(call: Call, project: Project, iid: int) -> Any:
-    return jsonify(_merge_request_json(call, project, _merge_request(call, project, iid)))
+    return jsonify(_merge_request_json(call, project, merge_request(call, project, iid)))
 
 
 def update_merge_request(call: Call, project: Project, iid: int) -> Any:
     """Change texts, labels or, by `state_event`, the state (docs: Merge requests API, "Update MR")."""
-    row = _merge_request(call, project, iid)
+    row = merge_request(call, project, iid)
     call.need(project, Access.DEVELOPER)
     with call.state.lock:
         for name in MR_FIELDS:
@@ -236,7 +264,7 @@ def update_merge_request(call: Call, project: Project, iid: int) -> Any:
 
 def merge(call: Call, project: Project, iid: int) -> Any:
     """Merge (docs: Merge requests API, "Merge a merge request"): 401 no rights, 405 not open, 409 other sha, 422 conflict."""
-    row = _merge_request(call, project, iid)
+    row = merge_request(call, project, iid)
     if not may_push(project, call.user, row.target_branch) and not may_merge(
         project, call.user, row.target_branch
     ):
@@ -254,50 +282,16 @@ def merge(call: Call, project: Project, iid: int) -> Any:
 def _merge(call: Call, project: Project, row: MergeRequest, source: str, target: str) -> None:
     message = f"Merge branch '{row.source_branch}' into '{row.target_branch}'\n\n{row.title}\n"
     ref = f"refs/heads/{row.target_branch}"
+    identity, squashed = (call.user.name, call.user.email), None
     try:
-        merged = repository.merge(
-            project.repository, (target, source), message, (call.user.name, call.user.email), ref
-        )
+        if call.flag("squash"):
+            squashed = repository.squash(project.repository, (target, source), f"{row.title}\n", identity)
+        merged = repository.merge(project.repository, (target, squashed or source), message, identity, ref)
     except repository.GitError:
         refuse(HTTPStatus.UNPROCESSABLE_ENTITY, "Branch cannot be merged")
     with call.state.lock:
         row.state, row.merge_sha, row.updated = "merged", merged, time.time()
+        row.merged_head, row.squash_sha = source, squashed
     if row.remove_source_branch or call.flag("should_remove_source_branch"):
         repository.git(project.repository, "update-ref", "-d", f"refs/heads/{row.source_branch}", source)
     ci.pushed(call.state, Push(project, call.user, (Change(target, merged, ref),)))
-
-
-def list_notes(call: Call, project: Project, iid: int) -> Any:
-    """List notes, the newest first (docs: Notes API, "List all merge request notes")."""
-    rows = _merge_request(call, project, iid).notes
-    return page(rows if call.optional("sort", "desc") == "asc" else rows[::-1], lambda row: row)
-
-
-def create_note(call: Call, project: Project, iid: int) -> Any:
-    row = _merge_request(call, project, iid)
-    body = call.required("body")
-    now = stamp(time.time())
-    with call.state.lock:
-        note = {
-            "id": call.state.next_id("note"),
-            "body": body,
-            "author": user_json(call.state, call.user),
-            "system": False,
-            "noteable_iid": iid,
-            "created_at": now,
-            "updated_at": now,
-        }
-        row.notes.append(note)
-    return jsonify(note), HTTPStatus.CREATED
-
-
-def update_note(call: Call, project: Project, iid: int, number: int) -> Any:
-    """Change a note's body; only its author may (docs: Notes API, "Modify existing merge request note")."""
-    note = next((note for note in _merge_request(call, project, iid).notes if note["id"] == number), None)
-    if note is None:
-        missing("")
-    if note["author"]["id"] != call.user.id:
-        refuse(HTTPStatus.FORBIDDEN)
-    with call.state.lock:
-        note |= {"body": call.required("body"), "updated_at": stamp(time.time())}
-    return jsonify(note)

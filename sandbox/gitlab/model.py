@@ -3,13 +3,14 @@
 import hashlib
 import secrets
 import threading
+import time
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sandbox.gitlab.pipelines import Pipeline, Script
+from sandbox.gitlab.pipelines import FINISHED, Pipeline, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,29 @@ class User:
         return self.memberships.get(project.id, Access.NO_ACCESS)
 
 
+@dataclass
+class Job:
+    """A job that a test adds; those of pipelines follow their scripts instead."""
+
+    id: int
+    name: str
+    stage: str
+    status: str
+    ref: str
+    sha: str
+    user: User
+    created: float
+    finished_at: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+    def finish(self, status: str) -> None:
+        """End the job; its token ends with it."""
+        self.status, self.finished_at = status, time.time()
+
+
 @dataclass(frozen=True)
 class Token:
     """What a token stands for. The secret itself is kept nowhere, so nothing can print it."""
@@ -61,6 +85,7 @@ class Token:
     scopes: frozenset[str] = frozenset()
     project_id: int | None = None
     expired: bool = False
+    job: Job | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +128,75 @@ class MergeRequest:
     labels: list[str] = field(default_factory=list)
     remove_source_branch: bool = False
     merge_sha: str | None = None
+    squash_sha: str | None = None
+    merged_head: str | None = None
+    """The source branch's tip when it was merged: the branch may be gone since."""
     notes: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Issue:
+    id: int
+    iid: int
+    title: str
+    author: User
+    created: float
+    updated: float
+    description: str = ""
+    state: str = "opened"
+    labels: list[str] = field(default_factory=list)
+    closed: float | None = None
+    notes: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PackageFile:
+    id: int
+    name: str
+    content: bytes = field(repr=False)
+    created: float
+
+
+@dataclass
+class Package:
+    """A generic package; of files with one name the newest counts."""
+
+    id: int
+    name: str
+    version: str
+    created: float
+    files: list[PackageFile] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StateLock:
+    """What GitLab keeps of a lock (`app/models/terraform/state.rb`): not the operation, nor the job."""
+
+    id: str
+    user: User
+    created: float
+
+
+@dataclass(frozen=True)
+class StateVersion:
+    """One state that Terraform wrote; `user` is who held the lock then."""
+
+    serial: int
+    content: bytes = field(repr=False)
+    user: User | None
+    job: Job | None
+
+
+@dataclass
+class TerraformState:
+    name: str
+    versions: list[StateVersion] = field(default_factory=list)
+    lock: StateLock | None = None
+
+    @property
+    def latest(self) -> StateVersion | None:
+        """The version with the highest serial, whatever came last."""
+        return max(self.versions, key=lambda version: version.serial, default=None)
 
 
 @dataclass
@@ -146,6 +239,10 @@ class Project:
     pipelines: list[Pipeline] = field(default_factory=list)
     releases: dict[str, Release] = field(default_factory=dict)
     merge_requests: list[MergeRequest] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    packages: list[Package] = field(default_factory=list)
+    terraform_states: dict[str, TerraformState] = field(default_factory=dict)
     deployments: list[Deployment] = field(default_factory=list)
     environments: dict[str, int] = field(default_factory=dict)
 

@@ -139,6 +139,15 @@ def merge(repository: Path, ends: tuple[str, str], message: str, identity: tuple
     return sha
 
 
+def squash(repository: Path, ends: tuple[str, str], message: str, identity: tuple[str, str]) -> str:
+    """Make one commit of what the second adds to the merge base of both (GitLab docs: Squash and merge)."""
+    target, source = ends
+    base = text(repository, "merge-base", target, source)
+    return text(
+        repository, "commit-tree", f"{source}^{{tree}}", "-p", base, "-m", message, extra=_identity(identity)
+    )
+
+
 def _identity(identity: tuple[str, str]) -> dict[str, str]:
     name, email = identity
     return {

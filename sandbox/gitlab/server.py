@@ -4,6 +4,7 @@ import re
 import secrets
 import socketserver
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +14,20 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
-from sandbox.gitlab import api_ci, api_releases, api_repository, hooks, repository
+from sandbox.gitlab import (
+    api_ci,
+    api_issues,
+    api_jobs,
+    api_packages,
+    api_releases,
+    api_repository,
+    api_terraform,
+    hooks,
+    repository,
+)
 from sandbox.gitlab.faults import Faults, Faulty, ResetError, reset_connection
 from sandbox.gitlab.git import ROUTE, Git, kill
-from sandbox.gitlab.model import Access, Project, Protection, State, Token, User, Visibility
+from sandbox.gitlab.model import Access, Job, Project, Protection, State, Token, User, Visibility
 from sandbox.gitlab.pipelines import JobScript, Pipeline, Script
 from sandbox.gitlab.web import Api, encoded_paths
 
@@ -248,18 +259,31 @@ class Gitlab:
         *,
         user_access: Mapping[str, Access] | None = None,
         user: User | None = None,
+        job: Job | None = None,
         name: str = "CI_JOB_TOKEN",
     ) -> str:
         """Create the CI_JOB_TOKEN of a job in `project`, started by a user with these roles (by project path).
 
-        Without `user` a new one is made, with the Developer role in the job's own project unless said otherwise.
+        Without `user` or `job` a new user is made, with the Developer role in the job's own project unless said
+        otherwise. With `job` the token ends when that job does.
         """
+        if job is not None:
+            user = job.user
         if user is None:
             user = self.create_user(f"job-user-{self._state.next_id('job-user')}")
             self.add_member(project, user, Access.DEVELOPER)
         for path, access in (user_access or {}).items():
             self.add_member(self.project(path), user, access)
-        return self._state.add_token("glcbt-", Token(name, "job", user, frozenset(), project.id))
+        return self._state.add_token("glcbt-", Token(name, "job", user, frozenset(), project.id, job=job))
+
+    def create_job(self, project: Project, name: str, user: User, *, status: str = "running") -> Job:
+        """Add a job at the tip of the default branch, outside any pipeline; `Job.finish` ends it."""
+        branch = project.default_branch
+        sha = repository.resolve(project.repository, branch) or ""
+        job = Job(self._state.next_id("job"), name, "deploy", status, branch, sha, user, time.time())
+        with self._state.lock:
+            project.jobs.append(job)
+        return job
 
     def allow_job_token(self, target: Project, from_project: Project) -> None:
         """Put a project on the target's job token allowlist."""
@@ -353,7 +377,15 @@ class Gitlab:
 def _api(state: State) -> "WSGIApplication":
     app = Flask("sandbox.gitlab", static_folder=None)
     api = Api(app, state)
-    for module in (api_repository, api_ci, api_releases):
+    for module in (
+        api_repository,
+        api_ci,
+        api_jobs,
+        api_releases,
+        api_issues,
+        api_packages,
+        api_terraform,
+    ):
         module.register(api)
     return app
 

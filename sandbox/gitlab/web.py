@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from flask import Flask, Response, jsonify, request
 from werkzeug.routing import BaseConverter
 
-from sandbox.gitlab.model import Access, Project, State, Token, User
+from sandbox.gitlab.model import Access, Project, State, Token, TokenKind, User
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -26,6 +26,8 @@ WRITE = frozenset({"api"})
 FILES = frozenset({"api", "read_api", "read_repository", "write_repository"})
 LIMIT = 2000
 KEY = re.compile(r"\[([^\]]*)\]")
+JOB_USER = "gitlab-ci-token"
+"""The user name that goes with a job token in HTTP Basic (docs: CI/CD job token)."""
 
 Handler = Callable[..., Any]
 
@@ -47,6 +49,19 @@ def refuse(status: HTTPStatus, message: Any = None) -> NoReturn:
 def missing(what: str) -> NoReturn:
     """Answer 404 in GitLab's form, `404 Tag Not Found`."""
     refuse(HTTPStatus.NOT_FOUND, f"404 {what} Not Found" if what else "404 Not Found")
+
+
+@dataclass(frozen=True)
+class Accepts:
+    """The credentials an endpoint takes: access tokens with one of `scopes`; `job`: JOB-TOKEN; `basic`: HTTP Basic.
+
+    `login`: reading needs a token too, a public project's as well (`authenticate!` in `lib/api`).
+    """
+
+    scopes: frozenset[str]
+    job: bool = False
+    basic: bool = False
+    login: bool = False
 
 
 class Encoded(BaseConverter):
@@ -110,18 +125,25 @@ class Api:
         app.after_request(_rate_limit)
 
     def route(
-        self, verb: str, rule: str, *, job: bool = False, scopes: frozenset[str] | None = None
+        self,
+        verb: str,
+        rule: str,
+        *,
+        job: bool = False,
+        basic: bool = False,
+        login: bool = False,
+        scopes: frozenset[str] | None = None,
     ) -> Callable[[Handler], Handler]:
         """Register `handler(call, project, **path)` under /api/v4/projects/:id.
 
         `job`: the job token may use it (docs: CI/CD job token, "Job token access"); elsewhere a job token counts as no
-        token at all.
+        token at all. `basic` and `login`: see `Accepts`.
         """
-        allowed = scopes or (READ if verb == "GET" else WRITE)
+        accepts = Accepts(scopes or (READ if verb == "GET" else WRITE), job, basic, login)
 
         def register(handler: Handler) -> Handler:
             def view(project_id: str, **path: Any) -> Any:
-                call = self.call(allowed, job=job)
+                call = self.call(accepts)
                 return handler(call, self._project(call, project_id), **path)
 
             self._add(verb, f"/api/v4/projects/<enc:project_id>{rule}", view)
@@ -129,15 +151,12 @@ class Api:
 
         return register
 
-    def plain(self, verb: str, rule: str) -> Callable[[Handler], Handler]:
-        """Register `handler(call)` under /api/v4; it needs a token."""
+    def plain(self, verb: str, rule: str, *, job: bool = False) -> Callable[[Handler], Handler]:
+        """Register `handler(call)` under /api/v4; it needs a token, `job`: a job token will do."""
 
         def register(handler: Handler) -> Handler:
             def view(**path: Any) -> Any:
-                call = self.call(READ)
-                if call.token is None:
-                    refuse(HTTPStatus.UNAUTHORIZED)
-                return handler(call, **path)
+                return handler(self.call(Accepts(READ, job, login=True)), **path)
 
             self._add(verb, f"/api/v4{rule}", view)
             return handler
@@ -158,19 +177,19 @@ class Api:
     def _add(self, verb: str, rule: str, view: Handler) -> None:
         self.app.add_url_rule(rule, endpoint=f"{verb} {rule}", view_func=view, methods=[verb])
 
-    def call(self, scopes: frozenset[str], *, job: bool = False) -> Call:
-        """Authenticate the current request."""
-        token = _authenticate(self.state, job=job)
+    def call(self, accepts: Accepts) -> Call:
+        """Authenticate the current request; 401 without a token where one is needed."""
+        token = _authenticate(self.state, accepts)
+        if token is None and (accepts.login or request.method != "GET"):
+            refuse(HTTPStatus.UNAUTHORIZED)
         if token is not None:
             request.environ["sandbox.actor"] = token.name
-            if token.kind != "job" and not token.scopes & scopes:
-                raise ApiError(HTTPStatus.FORBIDDEN, _insufficient_scope(scopes))
+            if token.kind != "job" and not token.scopes & accepts.scopes:
+                raise ApiError(HTTPStatus.FORBIDDEN, _insufficient_scope(accepts.scopes))
         return Call(self.state, token, parameters())
 
     def _project(self, call: Call, key: str) -> Project:
-        """Find the project; 404 when it is not there or may not be seen, 401 for writing without a token."""
-        if call.token is None and request.method != "GET":
-            refuse(HTTPStatus.UNAUTHORIZED)
+        """Find the project; 404 when it is not there or may not be seen."""
         project = self.state.project(key)
         if project is None or (project.visibility != "public" and call.access(project) is Access.NO_ACCESS):
             missing("Project")
@@ -190,19 +209,31 @@ def _permit_job(state: State, token: Token, project: Project) -> None:
     )
 
 
-def _authenticate(state: State, *, job: bool) -> Token | None:
-    """Find the token of PRIVATE-TOKEN, Authorization: Bearer or JOB-TOKEN; None for anonymous requests."""
-    kind, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    secret = request.headers.get("PRIVATE-TOKEN") or (bearer if kind.lower() == "bearer" else "")
-    job_secret = request.headers.get("JOB-TOKEN", "")
-    if not secret and not (job and job_secret):
+def _authenticate(state: State, accepts: Accepts) -> Token | None:
+    """Find the token; None for anonymous requests. A job's token is good while the job runs."""
+    secret, kind = _secret(accepts)
+    if not secret:
         return None
-    token = state.token(secret or job_secret)
-    if token is None or token.kind != ("access" if secret else "job"):
+    token = state.token(secret)
+    if token is None or token.kind != kind or (token.job and token.job.finished):
         refuse(HTTPStatus.UNAUTHORIZED)
     if token.expired:
         raise ApiError(HTTPStatus.UNAUTHORIZED, _EXPIRED)
     return token
+
+
+def _secret(accepts: Accepts) -> tuple[str, TokenKind]:
+    """Give what stands in PRIVATE-TOKEN, Authorization or JOB-TOKEN, and the kind of token it must be.
+
+    With an access token in HTTP Basic any user name will do (`lib/gitlab/auth/auth_finders.rb`).
+    """
+    kind, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    if found := request.headers.get("PRIVATE-TOKEN") or (bearer if kind.lower() == "bearer" else ""):
+        return found, "access"
+    basic = request.authorization if accepts.basic and kind.lower() == "basic" else None
+    if basic is not None and basic.password:
+        return basic.password, "job" if basic.username == JOB_USER else "access"
+    return (request.headers.get("JOB-TOKEN", "") if accepts.job else ""), "job"
 
 
 _EXPIRED = {
@@ -292,6 +323,11 @@ def stamp(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def text(answer: str | bytes, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """Answer with a body that is not the API's own JSON, or with none."""
+    return Response(answer, status.value)
 
 
 def instant(value: str) -> float:
