@@ -116,7 +116,9 @@ class _Native:
     text: str
     path: str
 
-    def body(self, tree: Any, depth: int, kind: str = "", labels: tuple[str, ...] = (), line: int = 1) -> Block:
+    def body(
+        self, tree: Any, depth: int, kind: str = "", labels: tuple[str, ...] = (), line: int = 1
+    ) -> Block:
         self._bounded(depth, line)
         parts = [part for part in tree.children if isinstance(part, Tree)]
         pairs = [self._attribute(part, depth) for part in parts if part.data == "attribute"]
@@ -243,7 +245,9 @@ class _Json:
     path: str
     lines: Any
 
-    def block(self, kind: str, labels: tuple[str, ...], value: dict[str, Any], where: str, depth: int) -> Block:
+    def block(
+        self, kind: str, labels: tuple[str, ...], value: dict[str, Any], where: str, depth: int
+    ) -> Block:
         line = self.lines.of(where) if where else 1
         if depth > DEEPEST:
             raise Malformed(self.path, line, f"nested more than {DEEPEST} deep")

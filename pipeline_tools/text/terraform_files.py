@@ -126,7 +126,12 @@ class Folder:
     @cached_property
     def backends(self) -> tuple[Backend, ...]:
         return tuple(
-            Backend(block.label(0) or block.type, {k: v.line for k, v in block.attributes.items()}, path, block.line)
+            Backend(
+                block.label(0) or block.type,
+                {k: v.line for k, v in block.attributes.items()},
+                path,
+                block.line,
+            )
             for path, settings in self._of("terraform")
             for block in settings.of("backend", "cloud")
         )
@@ -224,14 +229,18 @@ def source(text: str | None) -> Source:
 
 
 _PART = r"[0-9A-Za-z](?:[0-9A-Za-z_-]{0,62}[0-9A-Za-z])?"
-_REGISTRY = re.compile(rf"(?:[0-9A-Za-z.-]+\.[0-9A-Za-z-]+(?::\d+)?/)?{_PART}/{_PART}/[0-9a-z]{{1,64}}(?://.*)?")
+_REGISTRY = re.compile(
+    rf"(?:[0-9A-Za-z.-]+\.[0-9A-Za-z-]+(?::\d+)?/)?{_PART}/{_PART}/[0-9a-z]{{1,64}}(?://.*)?"
+)
 
 
 def _requirement(name: str, attribute: hcl.Attribute, path: str) -> Requirement:
     """An entry as an object; as a text (Terraform 0.12) it is a version alone."""
     value = attribute.value
     if isinstance(value, dict):
-        return Requirement(name, _text(value.get("source")), _text(value.get("version")), path, attribute.line)
+        return Requirement(
+            name, _text(value.get("source")), _text(value.get("version")), path, attribute.line
+        )
     return Requirement(name, None, _text(value), path, attribute.line)
 
 
@@ -246,13 +255,15 @@ def _provider(block: Block) -> str:
     """The local name of the provider: as the block names it, or the first word of its type."""
     named = block.value("provider")
     text = named.text if isinstance(named, Expression) else _text(named) or ""
-    return text.strip("\"${} ").partition(".")[0] or block.label(0).partition("_")[0]
+    return text.strip('"${} ').partition(".")[0] or block.label(0).partition("_")[0]
 
 
 def _program(block: Block) -> int | None:
     """The line where a provider is told of a program to run: `exec` in Kubernetes' and Helm's."""
     nested = (inner.line for inner in block.below() if inner.type == "exec")
-    given = (item.line for name, item in block.attributes.items() if name == "exec" or _has(item.value, "exec"))
+    given = (
+        item.line for name, item in block.attributes.items() if name == "exec" or _has(item.value, "exec")
+    )
     return next(nested, None) or next(given, None)
 
 

@@ -66,7 +66,9 @@ def clean(root: str) -> str:
     """
     path = posixpath.normpath(root or ".")
     if is_outside(path):
-        raise PipelineError(f"the root {root} is outside the checkout", hint="name a folder below the checkout")
+        raise PipelineError(
+            f"the root {root} is outside the checkout", hint="name a folder below the checkout"
+        )
     return path
 
 
@@ -119,7 +121,8 @@ def expand(patterns: Iterable[str], available: Iterable[str]) -> tuple[str, ...]
         matches = [folder for folder in offered if _matches(_parts(folder), wanted)]
         if not matches:
             raise PipelineError(
-                f"--root {pattern} matches no folder with Terraform files", hint="name the folder of the .tf files"
+                f"--root {pattern} matches no folder with Terraform files",
+                hint="name the folder of the .tf files",
             )
         found |= dict.fromkeys(matches)
     return tuple(found)

@@ -24,7 +24,9 @@ RULES = {
         _CRITICAL, "a local backend's state dies with the job", 'write backend "http" {} (or gcs, s3)'
     ),
     "cloud-backend": Rule(
-        _CRITICAL, "runs in HCP Terraform are not what was reviewed here", 'write backend "http" {} (or gcs, s3)'
+        _CRITICAL,
+        "runs in HCP Terraform are not what was reviewed here",
+        'write backend "http" {} (or gcs, s3)',
     ),
     "backend-credentials": Rule(
         _CRITICAL, "a backend's settings end up in the plan file", "give credentials in the environment"
@@ -48,7 +50,9 @@ RULES = {
         _MINOR, "the lock file has a provider that nothing needs", "run terraform providers lock"
     ),
     "provider-not-allowed": Rule(
-        _BLOCKER, "a provider is a program, and this one is not on the list", "take it out, or --allow-provider"
+        _BLOCKER,
+        "a provider is a program, and this one is not on the list",
+        "take it out, or --allow-provider",
     ),
     "provider-version": Rule(_MAJOR, "no version is asked for", "add a version to required_providers"),
     "required-version": Rule(
@@ -134,7 +138,9 @@ class _Root:
     def start(self) -> tuple[str, int]:
         """Where a finding about the root as a whole stands: its `terraform` block, or its first file."""
         blocks = [
-            (path, block.line) for path, whole in self.folder.parsed.items() for block in whole.of("terraform")
+            (path, block.line)
+            for path, whole in self.folder.parsed.items()
+            for block in whole.of("terraform")
         ]
         return min(blocks, default=(min(self.folder.files, default=f"{self.folder.path}/main.tf"), 1))
 
@@ -191,7 +197,9 @@ def _finding(name: str, path: str, line: int, what: str = "") -> Finding:
 
 def _shown(text: str) -> str:
     """A text of the configuration as one short line."""
-    line = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+    line = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
     return line if len(line) <= 100 else f"{line[:99]}…"  # noqa: PLR2004 (fits a line of a terminal)
 
 
