@@ -17,10 +17,11 @@ from pipeline_tools.steps import render as render_step
 from pipeline_tools.steps import shape
 from pipeline_tools.steps.shape import Patience, Status
 from pipeline_tools.text import binding as bindings
+from pipeline_tools.text import findings as reports
 from pipeline_tools.text import pairs, runner_lint
 from pipeline_tools.text.binding import Binding
+from pipeline_tools.text.findings import Finding
 from pipeline_tools.text.masks import Secret
-from pipeline_tools.text.runner_lint import Finding
 
 
 @click.group()
@@ -121,7 +122,7 @@ def _write_report(report: tuple[str, ...], findings: tuple[Finding, ...]) -> Non
             raise PipelineError(
                 f"--report here knows codequality, not {kind!r}", hint="write --report codequality=FILE"
             )
-        Folder(Path(name).parent).write(Path(name).name, runner_lint.code_quality(findings))
+        Folder(Path(name).parent).write(Path(name).name, reports.code_quality(findings))
 
 
 @dataclass(frozen=True)

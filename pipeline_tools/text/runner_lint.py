@@ -3,51 +3,17 @@
 Rules: docs.gitlab.com/runner/security and .../executors/kubernetes; GKE, "Workload Identity"; Vault, "Kubernetes auth".
 """
 
-import hashlib
 import ipaddress
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import binding, located
+from pipeline_tools.text.findings import Finding, Rule, Severity
 from pipeline_tools.text.located import Document
-
-
-class Severity(StrEnum):
-    """GitLab's words (docs.gitlab.com/ci/testing/code_quality, "severity")."""
-
-    MINOR = "minor"
-    MAJOR = "major"
-    CRITICAL = "critical"
-    BLOCKER = "blocker"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A rule: how bad its breach is, what it says, and the cure."""
-
-    severity: Severity
-    message: str
-    cure: str
-
-
-@dataclass(frozen=True, order=True)
-class Finding:
-    """A breach of `rule` at a line (the first is 1) of the file `path`."""
-
-    path: str
-    line: int
-    rule: str
-    severity: Severity
-    message: str
-    cure: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line}: {self.severity} {self.rule}: {self.message}; {self.cure}"
 
 
 _MINOR, _MAJOR, _CRITICAL, _BLOCKER = Severity
@@ -607,22 +573,3 @@ def _policy(text: str, path: str) -> Iterator[Finding]:
         found = re.match(r"\s*path\s+\"([^\"]*)\"", line)
         if found and _WIDE.search(found[1]):
             yield _finding("wildcard-policy", path, number, found[1])
-
-
-# Reports -------------------------------------------------------------------------------------------------------
-
-
-def code_quality(findings: tuple[Finding, ...]) -> str:
-    """GitLab's code quality report (docs.gitlab.com/ci/testing/code_quality, "Code Quality report format")."""
-    return json.dumps([_reported(finding) for finding in findings], indent=2) + "\n"
-
-
-def _reported(finding: Finding) -> dict[str, Any]:
-    identity = f"{finding.path}\0{finding.rule}\0{finding.message}"
-    return {
-        "description": f"{finding.message}; {finding.cure}",
-        "check_name": finding.rule,
-        "fingerprint": hashlib.sha256(identity.encode()).hexdigest(),
-        "severity": finding.severity.value,
-        "location": {"path": finding.path, "lines": {"begin": finding.line}},
-    }
