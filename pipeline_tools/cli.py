@@ -77,7 +77,24 @@ def _include_inputs() -> Any:
 
     from pipeline_tools.settings import IncludeInputs  # noqa: PLC0415 (laziness lives here)
 
-    return IncludeInputs(Path.cwd(), frozenset({*COMMANDS, "check", "next", "create", "exec", "doctor"}))
+    return IncludeInputs(
+        Path.cwd(),
+        frozenset(
+            {
+                *COMMANDS,
+                "check",
+                "next",
+                "create",
+                "exec",
+                "doctor",
+                "plan",
+                "apply",
+                "destroy",
+                "drift",
+                "unlock",
+            }
+        ),
+    )
 
 
 def _wants_json(ctx: click.Context) -> bool:

@@ -61,10 +61,19 @@ class Records(Client):
     """
 
     @cached_property
-    def _me(self) -> int:
+    def _user(self) -> Any:
         """The token's user; a project access token has a bot of its own (docs: Users API, "Get the current user")."""
         with self._errors("say who we are"):
-            return int(self._client.http_get("/user")["id"])  # type: ignore[index]  # JSON, as it is not raw
+            return self._client.http_get("/user")
+
+    @property
+    def _me(self) -> int:
+        return int(self._user["id"])
+
+    @property
+    def username(self) -> str:
+        """The name that HTTP Basic wants beside the token."""
+        return str(self._user["username"])
 
     # Merge requests and their notes ------------------------------------------------------------------------
 

@@ -6,13 +6,15 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, cast
+from pathlib import Path
+from typing import IO, BinaryIO, cast
 
 from pipeline_tools.errors import PipelineError
 
 log = logging.getLogger(__name__)
 
 Environment = Mapping[str, str]
+Done = subprocess.CompletedProcess[bytes]
 LAST_LINES = 12
 
 
@@ -49,20 +51,31 @@ def run(
         CommandFailed: it ended with another code than 0.
         PipelineError: there is no such program.
     """
-    log.debug("$ %s", shlex.join(argv))
-    try:
-        done = subprocess.run(argv, env=environment, input=stdin, capture_output=True, check=False)
-    except FileNotFoundError:
-        raise PipelineError(
-            f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
-        ) from None
+    done = ended(*argv, environment=environment, stdin=stdin)
     if done.returncode:
         raise CommandFailed(argv, done.returncode, done.stdout, done.stderr)
     return done.stdout
 
 
+def ended(*argv: str, environment: Environment, stdin: bytes = b"", directory: Path | None = None) -> Done:
+    """Run a command to its end, whatever its exit code.
+
+    Raises:
+        PipelineError: there is no such program.
+    """
+    log.debug("$ %s", shlex.join(argv))
+    try:
+        return subprocess.run(
+            argv, env=environment, input=stdin, cwd=directory, capture_output=True, check=False
+        )
+    except FileNotFoundError:
+        raise PipelineError(
+            f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
+        ) from None
+
+
 @contextmanager
-def opened(*argv: str, environment: Environment) -> Iterator[IO[bytes]]:
+def opened(*argv: str, environment: Environment) -> Iterator[BinaryIO]:
     """Run a command and give what it prints as it comes, for output that is not to be held.
 
     Raises:
@@ -79,7 +92,7 @@ def opened(*argv: str, environment: Environment) -> Iterator[IO[bytes]]:
             raise PipelineError(
                 f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
             ) from None
-        output = cast("IO[bytes]", child.stdout)  # PIPE: it is there
+        output = cast("BinaryIO", child.stdout)  # PIPE: it is there
         with child:
             try:
                 yield output

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from pipeline_tools.adapters import process, stream
 from pipeline_tools.adapters.process import CommandFailed
@@ -170,7 +170,7 @@ class Terraform:
                 "the state is no Terraform state", hint="look at it: terraform state pull"
             ) from None
 
-    def show(self, plan: Path) -> AbstractContextManager[IO[bytes]]:
+    def show(self, plan: Path) -> AbstractContextManager[BinaryIO]:
         """A saved plan as JSON, as it comes. It holds sensitive values in clear."""
         return process.opened(*self._words("show", "-json", str(plan)), environment=self._env)
 

@@ -9,13 +9,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from pipeline_tools.adapters.configuration import Configuration
 from pipeline_tools.adapters.gitlab import Project
+from pipeline_tools.adapters.gitlab_records import Records
 from pipeline_tools.adapters.terraform import Terraform
+from pipeline_tools.adapters.terraform_inspector import Inspector
 from pipeline_tools.commands import lending
 from pipeline_tools.commands.lending import VaultAccess, Wanted
 from pipeline_tools.commands.session import Home, Session
@@ -116,7 +119,9 @@ class Infrastructure(Session):
         owned = {root: (*self.modules(root), *self.params.get("var_file", ())) for root in roots}
         touched, gone = terraform_roots.changed(roots, owned, paths)
         for folder in gone:
-            log.warning("%s is gone from the checkout; if it was a root, its state still holds resources", folder)
+            log.warning(
+                "%s is gone from the checkout; if it was a root, its state still holds resources", folder
+            )
         return touched
 
     # State and credentials -----------------------------------------------------------------------------------
@@ -177,7 +182,8 @@ class Infrastructure(Session):
         workspace = os.environ.get("TF_WORKSPACE", "default")
         if workspace != "default":
             raise PipelineError(
-                f"TF_WORKSPACE is {workspace}: workspaces are not used here", hint="give each a root or a --state of its own"
+                f"TF_WORKSPACE is {workspace}: workspaces are not used here",
+                hint="give each a root or a --state of its own",
             )
         lent = {name: value for name, value in self.loaned.items() if name not in OURS}
         ours = lending.environment(self.params, lent)
@@ -191,9 +197,10 @@ class Infrastructure(Session):
             return {"TF_HTTP_USERNAME": "gitlab-ci-token", "TF_HTTP_PASSWORD": self.home.job_token.reveal()}
         if self.notes is None:
             raise PipelineError(
-                "no login for the state in GitLab", hint="set PT_GITLAB_TOKEN (in a job CI_JOB_TOKEN is there)"
+                "no login for the state in GitLab",
+                hint="set PT_GITLAB_TOKEN (in a job CI_JOB_TOKEN is there)",
             )
-        return {"TF_HTTP_USERNAME": self.notes.username(), "TF_HTTP_PASSWORD": self.home.gitlab_token.reveal()}
+        return {"TF_HTTP_USERNAME": self.notes.username, "TF_HTTP_PASSWORD": self.home.gitlab_token.reveal()}
 
     # What the steps are given --------------------------------------------------------------------------------
 
@@ -218,7 +225,9 @@ class Infrastructure(Session):
 
     def shop(self, root: str) -> Workshop:
         plans = self.params.get("plans", Path("plans")).as_posix()
-        return Workshop(self.terraform(root), self.checkout, self.modules, self.scratch, self.console.mask, plans)
+        return Workshop(
+            self.terraform(root), self.checkout, self.modules, self.scratch, self.console.mask, plans
+        )
 
     @cached_property
     def scratch(self) -> Path:
@@ -231,26 +240,45 @@ class Infrastructure(Session):
     def made(self) -> Made:
         here = self.options(Here)
         return Made(
-            here.pipeline_url or "", here.job_url or "", self.checkout.head, here.ref or "", here.merge_request
+            here.pipeline_url or "",
+            here.job_url or "",
+            self.checkout.head,
+            here.ref or "",
+            here.merge_request,
         )
 
     @cached_property
-    def registry(self) -> Project | None:
+    def registry(self) -> Records | None:
         """This project for its packages: as this job, else as whoever `PT_GITLAB_TOKEN` is."""
         if self.home.job_token.reveal() and self.project:
-            return Project(self.gitlab_url, self.project, self.home.job_token, variable="CI_JOB_TOKEN", is_job=True)
+            return Records(
+                self.gitlab_url, self.project, self.home.job_token, variable="CI_JOB_TOKEN", kind="job_token"
+            )
         return self.notes
 
     @cached_property
-    def notes(self) -> Project | None:
-        """This project for what a job's token may not: notes, issues, jobs, merge requests."""
+    def notes(self) -> Records | None:
+        """This project for what a job's token may not: notes, issues, merge requests."""
+        if not self.home.gitlab_token.reveal() or not self.project:
+            return None
+        return Records(self.gitlab_url, self.project, self.home.gitlab_token, variable="PT_GITLAB_TOKEN")
+
+    @cached_property
+    def jobs(self) -> Project | None:
+        """This project for its jobs."""
         if not self.home.gitlab_token.reveal() or not self.project:
             return None
         return Project(self.gitlab_url, self.project, self.home.gitlab_token, variable="PT_GITLAB_TOKEN")
 
+    @cached_property
+    def inspector(self) -> Inspector:
+        """The tools that look at a configuration, without any credential."""
+        binary = self.params["terraform_binary"]
+        return Inspector(binary, self.checkout.root, self.environment, self.scratch)
+
     # Several roots -------------------------------------------------------------------------------------------
 
-    def each(self, run: Callable[[Root], None], *, goes_on: bool) -> None:
+    def each(self, run: Callable[[Root], Any], *, goes_on: bool) -> None:
         """Run for every root; `goes_on` after a failure, which is raised at the end.
 
         Raises:

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,17 +12,24 @@ import click
 
 from pipeline_tools.adapters import age
 from pipeline_tools.adapters.folder import Folder
-from pipeline_tools.commands import infrastructure
-from pipeline_tools.commands.infrastructure import ACCESS, Here, Infrastructure, opened
+from pipeline_tools.commands.infrastructure import ACCESS, Here, Infrastructure, Roots, opened
+from pipeline_tools.commands.session import Home
 from pipeline_tools.errors import Differs, PipelineError
 from pipeline_tools.options import of
-from pipeline_tools.steps import shape, terraform_apply, terraform_check, terraform_drift, terraform_plan, terraform_unlock
+from pipeline_tools.steps import (
+    shape,
+    terraform_apply,
+    terraform_check,
+    terraform_drift,
+    terraform_plan,
+    terraform_unlock,
+)
 from pipeline_tools.steps.planning import Root
 from pipeline_tools.steps.shape import Patience, Step
 from pipeline_tools.steps.terraform_apply import Saved
 from pipeline_tools.text import findings, pairs, passport, terraform_rules
 from pipeline_tools.text.masks import Secret
-from pipeline_tools.text.terraform_ui import Narration
+from pipeline_tools.text.terraform_ui import Told
 
 
 @click.group()
@@ -55,7 +62,7 @@ class Applying:
 
 
 @terraform.command()
-@of(infrastructure.Roots, infrastructure.Home, also=("allow_provider", "terraform_binary", "report"))
+@of(Roots, Home, also=("allow_provider", "terraform_binary", "report"))
 @click.pass_context
 def check(context: click.Context, /, **params: Any) -> None:
     """Find what is wrong with the roots before any credential is fetched: format, validity, providers, modules, secrets."""
@@ -95,26 +102,31 @@ def plan(context: click.Context, /, **_: Any) -> None:
                 _write(path, terraform_plan.widget(outcomes))
 
 
-def _plan(run: Infrastructure, root: Root, mode: str, *, writes_note: bool = True) -> terraform_plan.Outcome:
+def _plan(
+    run: Infrastructure, root: Root, mode: passport.Mode, *, writes_note: bool = True
+) -> terraform_plan.Outcome:
     asked = run.options(Planning)
     request = terraform_plan.Request(
-        root, run.made, _recipient(run, asked), mode, writes_note=asked.note and writes_note
+        root, run.made, asked.plan_recipient, mode, writes_note=asked.note and writes_note
     )
     ports = terraform_plan.Ports(
         run.shop(root.path), run.registry, run.notes, Folder(asked.plans), age.encrypt
     )
-    return _run(run, terraform_plan.STEP, root, request, ports)
+    return _run(run, terraform_plan.STEP, root, request, ports)  # type: ignore[no-any-return]
 
 
-def _recipient(run: Infrastructure, asked: Planning) -> str | None:
-    return asked.plan_recipient
-
-
-def _run(run: Infrastructure, step: Step[Any, Any, Any, Any, Any], root: Root, request: Any, ports: Any) -> Any:
+def _run(
+    run: Infrastructure, step: Step[Any, Any, Any, Any, Any], root: Root, request: Any, ports: Any
+) -> Any:
     """A step on one root, under its name where there are several."""
     name = f"{step.name} {root.path}" if run.console.is_flow else step.name
     return shape.run(
-        replace(step, name=name), request, ports, run.console, dry_run=run.is_dry_run, patience=Patience(600.0)
+        replace(step, name=name),
+        request,
+        ports,
+        run.console,
+        dry_run=run.is_dry_run,
+        patience=Patience(600.0),
     )
 
 
@@ -147,7 +159,7 @@ def _destroy(run: Infrastructure, root: Root) -> None:
     _apply(run, root, lambda: saved)
 
 
-def _apply(run: Infrastructure, root: Root, saved: Any) -> terraform_apply.Outcome:
+def _apply(run: Infrastructure, root: Root, saved: Callable[[], Saved]) -> terraform_apply.Outcome:
     asked = run.options(Applying)
     request = terraform_apply.Request(
         root,
@@ -163,7 +175,7 @@ def _apply(run: Infrastructure, root: Root, saved: Any) -> terraform_apply.Outco
         saved,
         partial(_discard, asked.plans / root.slug),
         run.registry,
-        Narration,
+        Told,
         partial(_keep, run, root),
     )
     return _run(run, terraform_apply.STEP, root, request, ports)  # type: ignore[no-any-return]
@@ -171,7 +183,12 @@ def _apply(run: Infrastructure, root: Root, saved: Any) -> terraform_apply.Outco
 
 def _holder(run: Infrastructure) -> Mapping[str, Any]:
     """What `unlock` reads of this job: Terraform's lock names user and host."""
-    return {"job": run.params["job_id"], "url": run.params["job_url"], "host": socket.gethostname(), "pid": os.getpid()}
+    return {
+        "job": run.params["job_id"],
+        "url": run.params["job_url"],
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+    }
 
 
 def _decrypted(run: Infrastructure, root: Root) -> Saved:
@@ -182,7 +199,8 @@ def _decrypted(run: Infrastructure, root: Root) -> Saved:
     for file in (paper, sealed):
         if not file.is_file():
             raise PipelineError(
-                f"{root.path}: there is no {file}", hint="run terraform plan with --plan-recipient in this pipeline first"
+                f"{root.path}: there is no {file}",
+                hint="run terraform plan with --plan-recipient in this pipeline first",
             )
     identity = run.ours("PT_PLAN_IDENTITY", asked.plan_identity)
     target = run.scratch / f"{root.slug}.saved"
@@ -239,7 +257,7 @@ def unlock(context: click.Context, /, force: bool, **_: Any) -> None:
 
 
 def _unlock(run: Infrastructure, force: bool, root: Root) -> None:
-    ports = terraform_unlock.Ports(run.terraform(root.path), run.registry, run.notes)
+    ports = terraform_unlock.Ports(run.terraform(root.path), run.registry, run.jobs)
     _run(run, terraform_unlock.STEP, root, terraform_unlock.Request(root, force), ports)
 
 
@@ -250,7 +268,9 @@ def _reports(run: Infrastructure, kind: str) -> dict[str, str]:
     """Path by kind of report; known to be good before anything is done."""
     found = pairs.parse("--report", run.params["report"])
     if unknown := found.keys() - {kind}:
-        raise PipelineError(f"--report here knows {kind}, not {unknown.pop()!r}", hint=f"write --report {kind}=FILE")
+        raise PipelineError(
+            f"--report here knows {kind}, not {unknown.pop()!r}", hint=f"write --report {kind}=FILE"
+        )
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import terraform_plan
-from pipeline_tools.text.passport import Made, Passport, State, Tool
+from pipeline_tools.text.passport import Made, Mode, Passport, State, Tool
 from pipeline_tools.text.state_backend import StateBackend, slug
 from pipeline_tools.text.terraform_plan import Summary
 
@@ -57,7 +57,8 @@ class Workshop:
 @dataclass(frozen=True)
 class Content:
     """What a root is made of: git's ids of its folders and variable files, its lock file's digest, and what differs
-    from the commit."""
+    from the commit.
+    """
 
     trees: Mapping[str, str]
     lock_file: str
@@ -128,7 +129,7 @@ def prepare(root: Root, shop: Workshop) -> Standing:
     return Standing(Tool(version.name, version.version), version.providers, state)
 
 
-def plan(root: Root, made: Made, shop: Workshop, *, mode: str = "normal") -> Planned:
+def plan(root: Root, made: Made, shop: Workshop, *, mode: Mode = "normal") -> Planned:
     """Make a plan file in the scratch folder, without the state's lock.
 
     Raises:
@@ -143,12 +144,12 @@ def plan(root: Root, made: Made, shop: Workshop, *, mode: str = "normal") -> Pla
     passport = Passport(
         root=root.path,
         mode=mode,
-        trees=there.trees,
+        trees=dict(there.trees),
         is_dirty=bool(there.differing),
         lock_file=there.lock_file,
         state=standing.state,
         tool=standing.tool,
-        providers=standing.providers,
+        providers=dict(standing.providers),
         plan=digest(path),
         changes=summary.changes,
         outputs=summary.outputs,
@@ -160,7 +161,7 @@ def plan(root: Root, made: Made, shop: Workshop, *, mode: str = "normal") -> Pla
     return Planned(passport, summary, path, is_leaking)
 
 
-def _words(root: Root, shop: Workshop, mode: str) -> list[str]:
+def _words(root: Root, shop: Workshop, mode: Mode) -> list[str]:
     files = [f"-var-file={shop.checkout.inside(path)}" for path in root.var_files]
     return [*(["-destroy"] if mode == "destroy" else []), *files]
 

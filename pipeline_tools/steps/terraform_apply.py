@@ -5,18 +5,20 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pipeline_tools.errors import Interrupted, PipelineError, Refused
 from pipeline_tools.steps import planning
 from pipeline_tools.steps.planning import Content, Root, Standing, Workshop
 from pipeline_tools.steps.shape import PRIVATE, Status, Step
-from pipeline_tools.text import packages, passport
+from pipeline_tools.text import packages, passport, plan_review
 from pipeline_tools.text.packages import Place
-from pipeline_tools.text.passport import Made, Passport
+from pipeline_tools.text.passport import Made, Passport, Verdict
+from pipeline_tools.text.plan_review import Budget
+from pipeline_tools.text.terraform_ui import Told
 
 if TYPE_CHECKING:
-    from pipeline_tools.adapters.gitlab import Project
+    from pipeline_tools.adapters.gitlab_records import Records
     from pipeline_tools.adapters.terraform import Applied
 
 log = logging.getLogger(__name__)
@@ -49,17 +51,6 @@ class Saved:
     path: Path
 
 
-class Narration(Protocol):
-    """What understands `apply -json` (`text.terraform_ui`): a filter that keeps what was done."""
-
-    applied: list[str]
-    unfinished: list[str]
-
-    def feed(self, chunk: bytes) -> bytes: ...
-
-    def close(self) -> bytes: ...
-
-
 @dataclass(frozen=True)
 class Ports:
     """`saved` opens the plan (decrypted, for as long as this runs) and `discard` removes what is kept of it.
@@ -70,8 +61,8 @@ class Ports:
     shop: Workshop
     saved: Callable[[], Saved]
     discard: Callable[[], None]
-    registry: "Project | None"
-    narration: Callable[[], Narration]
+    registry: "Records | None"
+    narration: Callable[[], Told]
     keep: Callable[[Path], str]
 
 
@@ -152,8 +143,14 @@ def _verify(request: Request, saved: Saved, content: Content) -> None:
     made, root = saved.passport, request.root
     reasons = (
         (planning.digest(saved.path) != made.plan, "the plan file is not the one of its passport"),
-        (bool(root.key) and not made.verify(root.key), "the passport's seal is not ours: PT_PASSPORT_KEY differs, or it was changed"),
-        ((made.root, made.state.name) != (root.path, root.state.name), f"the plan is for {made.root} and {made.state.name}"),
+        (
+            bool(root.key) and not made.verify(root.key),
+            "the passport's seal is not ours: PT_PASSPORT_KEY differs, or it was changed",
+        ),
+        (
+            (made.root, made.state.name) != (root.path, root.state.name),
+            f"the plan is for {made.root} and {made.state.name}",
+        ),
         (made.is_dirty, "it was planned in a checkout that was not as its commit"),
         (bool(content.differing), f"the checkout is not as its commit: {', '.join(content.differing[:3])}"),
         (dict(made.trees) != dict(content.trees), _moved(made.trees, content.trees)),
@@ -189,7 +186,7 @@ def _done_by(made: Passport, ports: Ports) -> Made | None:
     return found.made if found and found.plan == made.plan else None
 
 
-def _read(place: Place, registry: "Project") -> Passport | None:
+def _read(place: Place, registry: "Records") -> Passport | None:
     content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
     return passport.loads(content, f"the passport in package {place.name}") if content else None
 
@@ -210,37 +207,39 @@ def plan(request: Request, facts: Facts) -> Plan:
     if facts.done_by:
         by = facts.done_by.pipeline or facts.done_by.job or facts.done_by.commit
         return _planned(request, facts.saved, Status.UNCHANGED, f"already applied by {by}")
-    if not (afresh or facts.saved).passport.has_changes:
+    if not _has_changes((afresh or facts.saved).passport):
         return _planned(request, facts.saved, Status.UNCHANGED, "nothing to apply")
     if afresh is None:
         return _planned(request, facts.saved, Status.PLANNED, f"apply passport {made.id}")
-    differences = passport.differences(made, afresh.passport)
-    if differences or not passport.comparable(made, afresh.passport):
-        why = differences or ("sensitive values cannot be compared without PT_PASSPORT_KEY",)
-        raise Refused(
-            "\n".join((f"{made.root}: the state has moved, and a fresh plan is another one", *why)), hint=AGAIN
-        )
+    found = plan_review.compare(made, afresh.passport)
+    if found.verdict is not Verdict.AS_REVIEWED:
+        head = f"{made.root}: the state has moved, and a fresh plan is not known to do the same"
+        raise Refused("\n".join((head, *found.lines)), hint=AGAIN)
     said = f"apply passport {made.id}, planned again on the moved state: the same"
     return _planned(request, Saved(made, afresh.path), Status.PLANNED, said)
 
 
+def _has_changes(made: Passport) -> bool:
+    return bool(made.changes or made.outputs)
+
+
 def _planned(request: Request, saved: Saved, status: Status, said: str) -> Plan:
     made = saved.passport
-    budget = passport.budget(made.changes, request.max_deletes)
+    budget = plan_review.budget(made.changes, request.max_deletes)
     refused = tuple(_rules(request, made, budget)) if status is Status.PLANNED else ()
-    return Plan(status, made.root, made.mode, made, said, tuple(budget.lines()), saved.path, request, refused)
+    return Plan(status, made.root, made.mode, made, said, budget.lines, saved.path, request, refused)
 
 
-def _rules(request: Request, made: Passport, budget: passport.Budget) -> Iterator[PipelineError]:
-    if request.as_reviewed and (made.review is None or made.review.verdict != "as reviewed"):
+def _rules(request: Request, made: Passport, budget: Budget) -> Iterator[PipelineError]:
+    if request.as_reviewed and (made.review is None or made.review.verdict is not Verdict.AS_REVIEWED):
         verdict = made.review.verdict if made.review else "not reviewed"
         yield Refused(
             f"{made.root}: the plan is not as reviewed ({verdict})",
             hint="look at the plan job, and start the manual apply job",
         )
-    if budget.is_over and made.id not in request.approved:
+    if not budget.is_kept and made.id not in request.approved:
         yield Refused(
-            "\n".join((f"{made.root}: {budget.reason}", *budget.lines())),
+            "\n".join((f"{made.root}: the plan destroys more than may be destroyed unasked", *budget.lines)),
             hint=f"if that is meant: --approve-deletes {made.id} (PT_APPROVE_DELETES)",
         )
 
@@ -286,7 +285,7 @@ def _kept(ports: Ports) -> str:
     return ports.keep(left) if left else ""
 
 
-def _outcome(plan: Plan, narration: Narration, status: Status) -> Outcome:
+def _outcome(plan: Plan, narration: Told, status: Status) -> Outcome:
     applied, unfinished = tuple(narration.applied), tuple(narration.unfinished)
     said = f"{len(applied)} of {len(plan.passport.changes)} changes applied"
     return Outcome(status, plan.root, plan.mode, plan.passport.id, applied, unfinished, said)
@@ -306,7 +305,7 @@ def _failed(plan: Plan, ended: "Applied", outcome: Outcome, kept: str, ports: Po
     if ended.signals:
         lock = ports.shop.terraform.lock()
         state = f"the state is still locked by {lock}" if lock else "the state is saved and unlocked"
-        head = f"{plan.root}: interrupted; {outcome.said}; {kept and 'the state is NOT stored' or state}"
+        head = f"{plan.root}: interrupted; {outcome.said}; {(kept and 'the state is NOT stored') or state}"
         return Interrupted(ended.signals[0], "\n".join((head, *lines)), hint=hint, done=outcome)
     failure = ended.failure
     assert failure

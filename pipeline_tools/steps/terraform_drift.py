@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline_tools.errors import PipelineError
+from pipeline_tools.errors import PipelineError, Refused
 from pipeline_tools.steps import planning
 from pipeline_tools.steps.planning import Planned, Root, Workshop
 from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
-from pipeline_tools.text import packages, passport, terraform_note
+from pipeline_tools.text import packages, passport, plan_review, terraform_note
 from pipeline_tools.text.passport import Made, Passport
-from pipeline_tools.text.terraform_plan import Change
 
 if TYPE_CHECKING:
-    from pipeline_tools.adapters.gitlab import Project
+    from pipeline_tools.adapters.gitlab_records import Records
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +33,8 @@ class Ports:
     """`registry` has what was applied last, `issues` is where drift is said (None: nobody may)."""
 
     shop: Workshop
-    registry: "Project | None"
-    issues: "Project | None"
+    registry: "Records | None"
+    issues: "Records | None"
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,7 @@ class Plan:
     unapplied: tuple[str, ...]
     title: str
     body: str = field(metadata=PRIVATE)
+    is_leaking: bool = field(default=False, metadata=PRIVATE)
     unread: tuple[PipelineError, ...] = field(default=(), metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
@@ -92,40 +92,42 @@ def facts(request: Request, ports: Ports) -> Facts:
     return Facts(planned, applied, read.unread)
 
 
-def _applied(root: str, registry: "Project") -> Passport | None:
+def _applied(root: str, registry: "Records") -> Passport | None:
     place = packages.last_applied(root)
     content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
     found = passport.loads(content, f"the passport in package {place.name}") if content else None
     return found if found and found.root == root else None
 
 
-def separate(planned: Planned, applied: Passport | None) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    """Drift, and configuration that is not applied yet.
+def separate(planned: Planned, applied: Passport | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The addresses of what drifted, and of what newer configuration asks for.
 
     What a refresh found changed is drift, whatever the configuration says. A change that a plan would make is drift
-    where the configuration is the one that was applied last: then the world has moved. Else it is what the newer
-    configuration asks for.
+    where the configuration is the one that was applied last: then it is the world that has moved.
     """
-    found = {change.address: change for change in planned.summary.drift}
-    is_applied = applied is not None and passport.same_content(applied, planned.passport)
-    wanted = [change for change in planned.summary.changes if change.address not in found]
-    drift = (*found.values(), *(wanted if is_applied else ()))
-    return drift, () if is_applied else tuple(wanted)
+    found = [change.address for change in planned.summary.drift]
+    wanted = [change.address for change in planned.summary.changes if change.address not in found]
+    is_applied = applied is not None and plan_review.same_content(applied, planned.passport)
+    return (tuple(found + wanted), ()) if is_applied else (tuple(found), tuple(wanted))
 
 
 def plan(request: Request, facts: Facts) -> Plan:
     """Tell drift from configuration, and write the issue."""
     for error in facts.unread:
         log.warning("what was applied last cannot be read: %s", error)
-    drift, unapplied = separate(facts.planned, facts.applied)
-    title, body = terraform_note.drift_issue(request.root.path, drift, unapplied, facts.planned.passport)
+    drifted, unapplied = separate(facts.planned, facts.applied)
+    made, summary = facts.planned.passport.made, facts.planned.summary
+    issue = terraform_note.drift_issue(
+        request.root.path, summary, unapplied, pipeline=made.pipeline or made.job
+    )
     return Plan(
         Status.PLANNED,
         request.root.path,
-        tuple(change.address for change in drift),
-        tuple(change.address for change in unapplied),
-        title,
-        body,
+        drifted,
+        unapplied,
+        issue.title,
+        issue.body,
+        is_leaking=facts.planned.is_leaking,
     )
 
 
@@ -135,7 +137,11 @@ def check(plan: Plan, ports: Ports) -> Plan:
     Raises:
         Refused: a secret is in what would be written.
     """
-    terraform_note.refuse_leak(plan.root, plan.body, ports.shop.mask.finds)
+    if plan.is_leaking or ports.shop.mask.finds(plan.body):
+        raise Refused(
+            f"{plan.root}: a secret value is in the plan; no issue is written",
+            hint="mark the variable, output or attribute that carries it as sensitive",
+        )
     return plan
 
 
@@ -144,7 +150,7 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     return Outcome(Status.DONE, plan.root, plan.drifted, plan.unapplied, _issue(plan, ports.issues))
 
 
-def _issue(plan: Plan, issues: "Project | None") -> str | None:
+def _issue(plan: Plan, issues: "Records | None") -> str | None:
     if issues is None:
         if plan.drifted:
             log.warning("%s: no issue is written: PT_GITLAB_TOKEN is empty", plan.root)

@@ -6,7 +6,7 @@ Facts are the plan itself: `terraform plan` takes no lock and changes nothing. W
 import json
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,20 @@ from pipeline_tools.errors import PipelineError, Refused
 from pipeline_tools.steps import planning
 from pipeline_tools.steps.planning import Planned, Root, Workshop
 from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
-from pipeline_tools.text import packages, passport, terraform_note
-from pipeline_tools.text.passport import Made, Passport, Review
+from pipeline_tools.text import (
+    packages,
+    passport,
+    plan_review,
+    terraform_kapsule,
+    terraform_lines,
+    terraform_note,
+)
+from pipeline_tools.text.passport import Made, Mode, Passport, Review, Verdict
+from pipeline_tools.text.plan_review import Comparison
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.folder import Folder
-    from pipeline_tools.adapters.gitlab import Project
+    from pipeline_tools.adapters.gitlab_records import Records
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +39,7 @@ class Request:
     root: Root
     made: Made
     recipient: str | None
-    mode: str = "normal"
+    mode: Mode = "normal"
     writes_note: bool = True
 
 
@@ -43,8 +51,8 @@ class Ports:
     """
 
     shop: Workshop
-    registry: "Project | None"
-    notes: "Project | None"
+    registry: "Records | None"
+    notes: "Records | None"
     folder: "Folder"
     encrypt: Callable[[Path, Path, str], None]
 
@@ -76,7 +84,7 @@ class Outcome:
 
     def summary(self) -> str:
         verdict = f"; {self.verdict}" if self.verdict else ""
-        return f"{self.root}: {terraform_note.headline(self.planned.summary)}; passport {self.passport}{verdict}"
+        return f"{self.root}: {terraform_note.in_words(self.planned.summary.counts)}; passport {self.passport}{verdict}"
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,8 @@ class Plan:
         return self.passport.review.verdict if self.passport.review else ""
 
     def lines(self) -> Iterator[str]:
-        yield f"{self.root}: {terraform_note.headline(self.planned.summary)}"
-        yield from (f"  {line}" for line in terraform_note.lines(self.planned.summary))
+        yield f"{self.root}: {terraform_note.in_words(self.planned.summary.counts)}"
+        yield from (f"  {line}" for line in terraform_lines.lines(self.planned.summary))
         if self.passport.review:
             yield f"  {self.verdict}"
             yield from (f"    {line}" for line in self.differences)
@@ -124,7 +132,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     return Facts(planned, there.differing, reviewed, merged, read.unread)
 
 
-def _reviewed(fresh: Passport, registry: "Project") -> Passport | None:
+def _reviewed(fresh: Passport, registry: "Records") -> Passport | None:
     """The passport of the merge request that had exactly this content."""
     place = packages.reviewed(fresh.root, fresh.mode, fresh.trees, fresh.lock_file)
     content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
@@ -132,7 +140,7 @@ def _reviewed(fresh: Passport, registry: "Project") -> Passport | None:
     return found if found and found.root == fresh.root else None
 
 
-def _merged(commit: str, notes: "Project | None") -> tuple[int, ...] | None:
+def _merged(commit: str, notes: "Records | None") -> tuple[int, ...] | None:
     """The merge requests that brought a commit to its branch; None where nobody may ask."""
     if notes is None:
         return None
@@ -141,9 +149,11 @@ def _merged(commit: str, notes: "Project | None") -> tuple[int, ...] | None:
 
 def plan(request: Request, facts: Facts) -> Plan:
     """Compare with the review, and write what is published."""
-    review, differences = _review(request, facts)
+    review, comparison = _review(request, facts)
+    summary = facts.planned.summary
     made = replace(facts.planned.passport, review=review).sealed(request.root.key)
-    note = terraform_note.render(made, facts.planned.summary)
+    hints = terraform_kapsule.notes(summary)
+    note = terraform_note.render(made, summary, notes=hints, comparison=comparison)
     for error in facts.unread:
         log.warning("the reviewed plan cannot be read: %s", error)
     return Plan(
@@ -151,8 +161,8 @@ def plan(request: Request, facts: Facts) -> Plan:
         request.root.path,
         request.mode,
         made,
-        made.counted(),
-        differences,
+        asdict(made.counts),
+        comparison.lines if comparison else (),
         facts.differing,
         note,
         facts.planned,
@@ -160,27 +170,28 @@ def plan(request: Request, facts: Facts) -> Plan:
     )
 
 
-def _review(request: Request, facts: Facts) -> tuple[Review | None, tuple[str, ...]]:
-    """How the plan compares with the one reviewed on the merge request; there is no verdict on the merge request itself."""
-    fresh, reviewed = facts.planned.passport, facts.reviewed
+def _review(request: Request, facts: Facts) -> tuple[Review | None, Comparison | None]:
+    """How the plan stands to the one reviewed on the merge request; on the merge request itself there is no verdict."""
     if request.made.merge_request is not None:
-        return None, ()
-    if reviewed is None:
-        return Review("not reviewed", "", None), ("no merge request planned exactly this content",)
+        return None, None
+    reviewed = facts.reviewed
+    found = _compared(request, facts, reviewed) if reviewed else _not("no merge request planned this content")
+    return Review(
+        found.verdict, reviewed.id if reviewed else "", reviewed.made.merge_request if reviewed else None
+    ), found
+
+
+def _compared(request: Request, facts: Facts, reviewed: Passport) -> Comparison:
     iid = reviewed.made.merge_request
     if request.root.key and not reviewed.verify(request.root.key):
-        return Review("not reviewed", reviewed.id, iid), ("the reviewed passport's seal is not ours",)
+        return _not("the reviewed passport is not sealed with our PT_PASSPORT_KEY")
     if facts.merged is not None and iid not in facts.merged:
-        return Review("not reviewed", reviewed.id, iid), (f"!{iid} planned this content, but was not merged as it",)
-    differences = passport.differences(reviewed, fresh)
-    if facts.differing:
-        differences = (*differences, "the checkout is not as the commit has it")
-    if differences:
-        return Review("differs", reviewed.id, iid), differences
-    if not passport.comparable(reviewed, fresh):
-        why = "sensitive values cannot be compared without PT_PASSPORT_KEY in both pipelines"
-        return Review("not comparable", reviewed.id, iid), (why,)
-    return Review("as reviewed", reviewed.id, iid), ()
+        return _not(f"!{iid} planned this content, and this commit is not what was merged of it")
+    return plan_review.compare(reviewed, facts.planned.passport)
+
+
+def _not(reason: str) -> Comparison:
+    return Comparison(Verdict.NOT_REVIEWED, (reason,))
 
 
 def check(plan: Plan, ports: Ports) -> Plan:
@@ -248,7 +259,8 @@ def _note(plan: Plan, ports: Ports) -> None:
     if ports.notes is None:
         log.warning("no note on !%d: PT_GITLAB_TOKEN is empty", iid)
         return
-    ports.notes.write_merge_request_note(iid, terraform_note.marker(plan.root), plan.note)
+    marker, _, body = plan.note.partition("\n")
+    ports.notes.write_merge_request_note(iid, marker, body)
 
 
 def _outcome(plan: Plan, status: Status, files: tuple[str, ...]) -> Outcome:

@@ -12,6 +12,7 @@ from pipeline_tools.text import packages
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.gitlab import Job, Project
+    from pipeline_tools.adapters.gitlab_records import Records
     from pipeline_tools.adapters.terraform import Lock, Terraform
 
 ENDED = frozenset({"success", "failed", "canceled", "skipped"})
@@ -31,7 +32,7 @@ class Ports:
     """`registry` has the record of who began to apply, `jobs` reads jobs (None: nobody may)."""
 
     terraform: "Terraform"
-    registry: "Project | None"
+    registry: "Records | None"
     jobs: "Project | None"
 
 
@@ -92,7 +93,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     return Facts(lock, holder, job, read.unread)
 
 
-def _holder(root: str, lock: "Lock", registry: "Project") -> dict[str, Any] | None:
+def _holder(root: str, lock: "Lock", registry: "Records") -> dict[str, Any] | None:
     """The job that said that it begins to apply, if the lock is from its host."""
     place = packages.holder(root)
     content = registry.package_file(place.name, place.version, place.file, most=1 << 16)
@@ -111,9 +112,7 @@ def plan(request: Request, facts: Facts) -> Plan:
         return Plan(Status.UNCHANGED, root, None, None, "not locked", request=request)
     refusal = None if request.force else _refusal(root, facts)
     said = f"locked by {lock}"
-    return Plan(
-        Status.PLANNED, root, lock, facts.job, said, (refusal,) if refusal else (), request
-    )
+    return Plan(Status.PLANNED, root, lock, facts.job, said, (refusal,) if refusal else (), request)
 
 
 def _refusal(root: str, facts: Facts) -> PipelineError | None:

@@ -18,6 +18,8 @@ from pipeline_tools.text.printing import printable
 from pipeline_tools.text.terraform_plan import Change, Counts, Output
 
 SCHEMA = 1
+Mode = Literal["normal", "destroy"]
+"""What the plan is for: to make things as configured, or to remove them all."""
 LARGEST = 64 * 1024 * 1024
 """Bytes that a passport may have; a summary keeps 12 MB of attributes at the most (`terraform_plan.MOST`)."""
 _PURPOSE = b"pipeline-tools passport seal\n"
@@ -81,7 +83,7 @@ class Passport:
     """
 
     root: str
-    mode: Literal["normal", "destroy"]
+    mode: Mode
     trees: dict[str, str]
     is_dirty: bool
     lock_file: str

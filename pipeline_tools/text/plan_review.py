@@ -138,6 +138,16 @@ def _named(one: Iterable[Attribute], other: Iterable[Attribute]) -> str:
     return ", ".join(differing[:_MOST_ATTRIBUTES]) + (f" and {more} more" if more > 0 else "")
 
 
+def same_content(one: Passport, other: Passport) -> bool:
+    """Whether two plans were made from the same configuration, for the same state."""
+    return (one.root, one.trees, one.lock_file, one.state.name) == (
+        other.root,
+        other.trees,
+        other.lock_file,
+        other.state.name,
+    )
+
+
 @dataclass(frozen=True)
 class Budget:
     """What a plan destroys, by address: it deletes, it replaces; and which of these are of protected types."""

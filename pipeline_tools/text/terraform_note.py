@@ -1,6 +1,6 @@
 """A plan for the people of a merge request, and drift for the readers of an issue, in GitLab's Markdown."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -91,7 +91,14 @@ def render(
 _NONE = Comparison(Verdict.NOT_REVIEWED, ())
 
 
-def drift_issue(root: str, summary: Summary, *, pipeline: str = "", limit: int = markdown.LIMIT) -> Issue:
+def drift_issue(
+    root: str,
+    summary: Summary,
+    unapplied: Collection[str],
+    *,
+    pipeline: str = "",
+    limit: int = markdown.LIMIT,
+) -> Issue:
     """The issue about a root that is not as its configuration says.
 
     What changed outside Terraform stands apart from configuration that nobody has applied: the cure of the one is to
@@ -100,17 +107,17 @@ def drift_issue(root: str, summary: Summary, *, pipeline: str = "", limit: int =
     Args:
         root: the root's folder.
         summary: a plan of it, with refresh.
+        unapplied: addresses of the changes that newer configuration asks for.
         pipeline: the address of the pipeline that found it.
         limit: characters of the body, `LEAST` or more.
     """
-    drifted = {change.address for change in summary.drift}
-    waiting = [change for change in summary.changes if change.address not in drifted]
+    waiting = [change for change in summary.changes if change.address in unapplied]
     head = [drift_marker(root), "", f"{markdown.code(root)} is not as its configuration says.", ""]
     sections = [
         Section("Drift: changed outside Terraform", [_change(change) for change in summary.drift]),
         Section(
             "What an apply would do about it",
-            [_change(change) for change in summary.changes if change.address in drifted],
+            [_change(change, change.action.value) for change in summary.changes if change not in waiting],
         ),
         Section("Not applied configuration", [_change(change, change.action.value) for change in waiting]),
         Section("Not applied outputs", [_output(output) for output in summary.outputs]),
