@@ -26,9 +26,9 @@ from pipeline_tools.steps import (
 )
 from pipeline_tools.steps.planning import Root
 from pipeline_tools.steps.shape import Patience, Step
-from pipeline_tools.steps.terraform_apply import Saved
 from pipeline_tools.text import findings, pairs, passport, terraform_rules
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.passport import Passport
 from pipeline_tools.text.terraform_ui import Told
 
 
@@ -139,7 +139,10 @@ def _run(
 def apply(context: click.Context, /, **_: Any) -> None:
     """Apply the saved plan of this pipeline, if everything it was made from is as it was; nothing else."""
     with opened(context) as run:
-        run.each(lambda root: _apply(run, root, partial(_decrypted, run, root)), goes_on=False)
+        run.each(
+            lambda root: _apply(run, root, partial(_passport, run, root), partial(_decrypted, run, root)),
+            goes_on=False,
+        )
 
 
 @terraform.command()
@@ -155,11 +158,13 @@ def destroy(context: click.Context, /, **_: Any) -> None:
 def _destroy(run: Infrastructure, root: Root) -> None:
     run.console.is_flow = True
     outcome = _plan(run, root, "destroy", writes_note=False)
-    saved = Saved(outcome.planned.passport.sealed(root.key), outcome.planned.path)
-    _apply(run, root, lambda: saved)
+    made, path = outcome.planned.passport.sealed(root.key), outcome.planned.path
+    _apply(run, root, lambda: made, lambda: path)
 
 
-def _apply(run: Infrastructure, root: Root, saved: Callable[[], Saved]) -> terraform_apply.Outcome:
+def _apply(
+    run: Infrastructure, root: Root, made: Callable[[], Passport], path: Callable[[], Path]
+) -> terraform_apply.Outcome:
     asked = run.options(Applying)
     request = terraform_apply.Request(
         root,
@@ -172,7 +177,8 @@ def _apply(run: Infrastructure, root: Root, saved: Callable[[], Saved]) -> terra
     )
     ports = terraform_apply.Ports(
         run.shop(root.path),
-        saved,
+        made,
+        path,
         partial(_discard, asked.plans / root.slug),
         run.registry,
         Told,
@@ -191,21 +197,28 @@ def _holder(run: Infrastructure) -> Mapping[str, Any]:
     }
 
 
-def _decrypted(run: Infrastructure, root: Root) -> Saved:
+def _passport(run: Infrastructure, root: Root) -> Passport:
+    """The passport that the plan job left."""
+    file = _left(run, root, terraform_plan.PASSPORT_FILE)
+    return passport.loads(file.read_bytes(), str(file))
+
+
+def _decrypted(run: Infrastructure, root: Root) -> Path:
     """The plan that the plan job left, in the clear as long as this runs."""
-    asked = run.options(Applying)
-    folder = asked.plans / root.slug
-    paper, sealed = folder / terraform_plan.PASSPORT_FILE, folder / terraform_plan.PLAN_FILE
-    for file in (paper, sealed):
-        if not file.is_file():
-            raise PipelineError(
-                f"{root.path}: there is no {file}",
-                hint="run terraform plan with --plan-recipient in this pipeline first",
-            )
-    identity = run.ours("PT_PLAN_IDENTITY", asked.plan_identity)
     target = run.scratch / f"{root.slug}.saved"
-    age.decrypt(sealed, target, identity)
-    return Saved(passport.loads(paper.read_bytes(), str(paper)), target)
+    identity = run.ours("PT_PLAN_IDENTITY", run.options(Applying).plan_identity)
+    age.decrypt(_left(run, root, terraform_plan.PLAN_FILE), target, identity)
+    return target
+
+
+def _left(run: Infrastructure, root: Root, name: str) -> Path:
+    file = run.options(Applying).plans / root.slug / name
+    if not file.is_file():
+        raise PipelineError(
+            f"{root.path}: there is no {file}",
+            hint="run terraform plan with --plan-recipient in this pipeline first",
+        )
+    return file
 
 
 def _discard(folder: Path) -> None:

@@ -56,9 +56,7 @@ class Workshop:
 
 @dataclass(frozen=True)
 class Content:
-    """What a root is made of: git's ids of its folders and variable files, its lock file's digest, and what differs
-    from the commit.
-    """
+    """What a root is made of: ids of its folders and variable files, its lock file's digest, what is not committed."""
 
     trees: Mapping[str, str]
     lock_file: str

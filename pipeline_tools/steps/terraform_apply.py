@@ -5,11 +5,11 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline_tools.errors import Interrupted, PipelineError, Refused
 from pipeline_tools.steps import planning
-from pipeline_tools.steps.planning import Content, Root, Standing, Workshop
+from pipeline_tools.steps.planning import Content, Planned, Root, Standing, Workshop
 from pipeline_tools.steps.shape import PRIVATE, Status, Step
 from pipeline_tools.text import packages, passport, plan_review
 from pipeline_tools.text.packages import Place
@@ -44,22 +44,16 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A plan file in the clear, with the passport it came with."""
-
-    passport: Passport
-    path: Path
-
-
-@dataclass(frozen=True)
 class Ports:
-    """`saved` opens the plan (decrypted, for as long as this runs) and `discard` removes what is kept of it.
+    """`passport` reads the plan's passport, `opened` gives its file (decrypted, as long as this runs), and `discard`
+    removes what is kept of it.
 
     `registry` keeps records (None: nobody may). `keep` encrypts a state that could not be stored, and says where.
     """
 
     shop: Workshop
-    saved: Callable[[], Saved]
+    passport: Callable[[], Passport]
+    opened: Callable[[], Path]
     discard: Callable[[], None]
     registry: "Records | None"
     narration: Callable[[], Told]
@@ -68,11 +62,12 @@ class Ports:
 
 @dataclass(frozen=True)
 class Facts:
-    """The saved plan, who applied it already, and, on a moved state, a plan made afresh."""
+    """The plan's passport, its file, who applied it already, and, on a moved state, a plan made afresh."""
 
-    saved: Saved
+    made: Passport
+    path: Path | None
     done_by: Made | None
-    afresh: Saved | None
+    afresh: Planned | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +96,7 @@ class Plan:
     passport: Passport
     said: str
     deletions: tuple[str, ...]
-    path: Path = field(metadata=PRIVATE)
+    path: Path | None = field(metadata=PRIVATE)
     request: Request = field(metadata=PRIVATE)
     unread: tuple[PipelineError, ...] = ()
 
@@ -115,34 +110,36 @@ class Plan:
 
 def facts(request: Request, ports: Ports) -> Facts:
     """Open the plan and look at everything it was bound to; plan afresh where only the state has moved."""
-    saved = ports.saved()
-    _verify(request, saved, planning.content(request.root, ports.shop))
-    done_by = _done_by(saved.passport, ports)
+    made = ports.passport()
+    _verify(request, made, planning.content(request.root, ports.shop))
+    done_by = _done_by(made, ports)
     if done_by:
-        return Facts(saved, done_by, None)
+        return Facts(made, None, done_by, None)
+    path = ports.opened()
     standing = planning.prepare(request.root, ports.shop)
-    _same_tool(saved.passport, standing)
-    _says_what_it_does(request, saved, ports)
-    has_moved = standing.state.serial != saved.passport.state.serial
-    return Facts(saved, None, _afresh(request, ports, saved.passport) if has_moved else None)
+    _same_tool(made, standing)
+    _is_as_the_passport_says(request, made, path, ports)
+    has_moved = standing.state.serial != made.state.serial
+    return Facts(made, path, None, _afresh(request, ports, made) if has_moved else None)
 
 
-def _says_what_it_does(request: Request, saved: Saved, ports: Ports) -> None:
-    """The passport is what people approve: its changes must be the plan file's."""
-    found, made = planning.summarise(saved.path, request.root, ports.shop), saved.passport
+def _is_as_the_passport_says(request: Request, made: Passport, path: Path, ports: Ports) -> None:
+    """The passport is what people approve: plan file and changes must be the ones it names."""
+    if planning.digest(path) != made.plan:
+        raise Refused(f"{made.root}: the plan file is not the one of its passport", hint=AGAIN)
+    found = planning.summarise(path, request.root, ports.shop)
     if (found.changes, found.outputs) != (made.changes, made.outputs):
         raise Refused(f"{made.root}: the plan does not do what its passport says", hint=AGAIN)
 
 
-def _verify(request: Request, saved: Saved, content: Content) -> None:
+def _verify(request: Request, made: Passport, content: Content) -> None:
     """What can be known without asking anybody.
 
     Raises:
         Refused: the plan is for something else, or was changed.
     """
-    made, root = saved.passport, request.root
+    root = request.root
     reasons = (
-        (planning.digest(saved.path) != made.plan, "the plan file is not the one of its passport"),
         (
             bool(root.key) and not made.verify(root.key),
             "the passport's seal is not ours: PT_PASSPORT_KEY differs, or it was changed",
@@ -191,10 +188,9 @@ def _read(place: Place, registry: "Records") -> Passport | None:
     return passport.loads(content, f"the passport in package {place.name}") if content else None
 
 
-def _afresh(request: Request, ports: Ports, made: Passport) -> Saved:
+def _afresh(request: Request, ports: Ports, made: Passport) -> Planned:
     log.info("%s: the state has moved since the plan; planning again", made.root)
-    planned = planning.plan(request.root, made.made, ports.shop, mode=made.mode)
-    return Saved(planned.passport, planned.path)
+    return planning.plan(request.root, made.made, ports.shop, mode=made.mode)
 
 
 def plan(request: Request, facts: Facts) -> Plan:
@@ -203,31 +199,32 @@ def plan(request: Request, facts: Facts) -> Plan:
     Raises:
         Refused: a fresh plan on the moved state would do something else.
     """
-    made, afresh = facts.saved.passport, facts.afresh
+    made, afresh = facts.made, facts.afresh
     if facts.done_by:
         by = facts.done_by.pipeline or facts.done_by.job or facts.done_by.commit
-        return _planned(request, facts.saved, Status.UNCHANGED, f"already applied by {by}")
-    if not _has_changes((afresh or facts.saved).passport):
-        return _planned(request, facts.saved, Status.UNCHANGED, "nothing to apply")
+        return _planned(request, facts, Status.UNCHANGED, f"already applied by {by}")
+    if not _has_changes(afresh.passport if afresh else made):
+        return _planned(request, facts, Status.UNCHANGED, "nothing to apply")
     if afresh is None:
-        return _planned(request, facts.saved, Status.PLANNED, f"apply passport {made.id}")
+        return _planned(request, facts, Status.PLANNED, f"apply passport {made.id}")
     found = plan_review.compare(made, afresh.passport)
     if found.verdict is not Verdict.AS_REVIEWED:
         head = f"{made.root}: the state has moved, and a fresh plan is not known to do the same"
         raise Refused("\n".join((head, *found.lines)), hint=AGAIN)
     said = f"apply passport {made.id}, planned again on the moved state: the same"
-    return _planned(request, Saved(made, afresh.path), Status.PLANNED, said)
+    return _planned(request, facts, Status.PLANNED, said)
 
 
 def _has_changes(made: Passport) -> bool:
     return bool(made.changes or made.outputs)
 
 
-def _planned(request: Request, saved: Saved, status: Status, said: str) -> Plan:
-    made = saved.passport
+def _planned(request: Request, facts: Facts, status: Status, said: str) -> Plan:
+    made = facts.made
     budget = plan_review.budget(made.changes, request.max_deletes)
     refused = tuple(_rules(request, made, budget)) if status is Status.PLANNED else ()
-    return Plan(status, made.root, made.mode, made, said, budget.lines, saved.path, request, refused)
+    path = facts.afresh.path if facts.afresh else facts.path
+    return Plan(status, made.root, made.mode, made, said, budget.lines, path, request, refused)
 
 
 def _rules(request: Request, made: Passport, budget: Budget) -> Iterator[PipelineError]:
@@ -258,7 +255,7 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     """
     _record(packages.holder(plan.root), json.dumps(dict(plan.request.holder)), ports)
     narration = ports.narration()
-    ended = ports.shop.terraform.apply(plan.path, plan.request.lock_timeout, narration)
+    ended = ports.shop.terraform.apply(cast("Path", plan.path), plan.request.lock_timeout, narration)
     kept = _kept(ports)
     outcome = _outcome(plan, narration, Status.FAILED if ended.failure or ended.signals else Status.DONE)
     if ended.failure:
@@ -307,8 +304,7 @@ def _failed(plan: Plan, ended: "Applied", outcome: Outcome, kept: str, ports: Po
         state = f"the state is still locked by {lock}" if lock else "the state is saved and unlocked"
         head = f"{plan.root}: interrupted; {outcome.said}; {(kept and 'the state is NOT stored') or state}"
         return Interrupted(ended.signals[0], "\n".join((head, *lines)), hint=hint, done=outcome)
-    failure = ended.failure
-    assert failure
+    failure = cast("PipelineError", ended.failure)
     failure.message = "\n".join((f"{failure.message}; {outcome.said}", *lines))
     failure.hint = hint if kept or outcome.applied else failure.hint
     failure.done = outcome
