@@ -20,6 +20,7 @@ from sandbox.openbao import OpenBao
 from sandbox.pytest_parts import REQUIRED, require
 from sandbox.registry import Htpasswd, Registry
 from sandbox.token_server import PULL, TokenAuth
+from tests.infra_world import InfraWorld
 from tests.vault_world import VaultWorld
 from tests.world import World
 
@@ -57,6 +58,7 @@ HOME = pytest.StashKey[str]()
 # The part behind a fixture marks its tests, for `-m`.
 MARKS = {
     "world": (pytest.mark.servers,),
+    "infra": (pytest.mark.servers,),
     "engine": (pytest.mark.docker, pytest.mark.servers),
     "bao": (pytest.mark.servers,),
     "registry": (pytest.mark.registry, pytest.mark.servers),
@@ -188,6 +190,14 @@ def _first_on_path(monkeypatch: pytest.MonkeyPatch, program: str) -> Path:
     # The environment's own directory last: Node is there when it came as a Python package.
     monkeypatch.setenv("PATH", f"{parts.NODE_BIN}:{os.environ['PATH']}:{parts.ROOT / '.venv' / 'bin'}")
     return parts.NODE_BIN / program
+
+
+@pytest.fixture
+def infra(tmp_path: Path) -> Iterator[InfraWorld]:
+    """The GitLab stand-in with an infra repository, and a checkout of it; Terraform is real."""
+    require(parts.TERRAFORM)
+    with Gitlab.start(tmp_path / "gitlab", step=0.02) as gitlab:
+        yield InfraWorld.make(gitlab, tmp_path)
 
 
 @pytest.fixture
