@@ -15,7 +15,6 @@ from pipeline_tools.text import binding, located
 from pipeline_tools.text.findings import Finding, Rule, Severity
 from pipeline_tools.text.located import Document
 
-
 _MINOR, _MAJOR, _CRITICAL, _BLOCKER = Severity
 
 RULES = {

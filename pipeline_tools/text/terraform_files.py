@@ -204,14 +204,14 @@ def read(path: str, files: Mapping[str, str]) -> Folder:
     left = MOST_CHARACTERS
     for count, (name, text) in enumerate(wanted.items()):
         left -= len(text)
+        if count >= MOST_FILES or left < 0:
+            said = f"more than {MOST_FILES} files or {MOST_CHARACTERS} characters"
+            problems.append(Malformed(name, 1, said))
+            break
         try:
-            if count >= MOST_FILES or left < 0:
-                raise Malformed(name, 1, f"more than {MOST_FILES} files or {MOST_CHARACTERS} characters")
             parsed[name] = hcl.read(text, name)
         except Malformed as problem:
             problems.append(problem)
-            if count >= MOST_FILES or left < 0:
-                break
     return Folder(path, wanted, parsed, tuple(problems))
 
 

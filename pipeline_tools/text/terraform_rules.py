@@ -248,11 +248,11 @@ def _needs(folder: Folder) -> Iterator[tuple[tuple[str, int], str, Requirement |
     asked = {requirement.name: requirement for requirement in folder.requirements}
     for requirement in folder.requirements:
         yield (requirement.path, requirement.line), _meant(requirement.name, requirement), requirement
-    places = [(item.name, item) for item in folder.providers]
-    used = [(use.provider, use) for use in folder.uses if use.block != "provisioner"]
-    for name, item in (*places, *used):
+    places = [(item.name, item.path, item.line) for item in folder.providers]
+    places += [(use.provider, use.path, use.line) for use in folder.uses if use.block != "provisioner"]
+    for name, path, line in places:
         if name and name not in asked:
-            yield (item.path, item.line), _meant(name, None), None
+            yield (path, line), _meant(name, None), None
 
 
 def _meant(name: str, asked: Requirement | None) -> str:
@@ -289,11 +289,11 @@ def _lock_versions(root: _Root) -> Iterator[Finding]:
         (_meant(item.name, item), item.version) for folder in root.folders for item in folder.requirements
     ]
     for entry in root.folder.locked:
-        for name, constraint in asked:
-            if name == address(entry.address) and constraint:
-                if not constraints.satisfies(entry.version, constraint):
-                    said = f"{name} {entry.version}, not {constraint}"
-                    yield _finding("lock-version", entry.path, entry.line, said)
+        wanted = [constraint for name, constraint in asked if name == address(entry.address) and constraint]
+        for constraint in wanted:
+            if not constraints.satisfies(entry.version, constraint):
+                said = f"{entry.address} {entry.version}, not {constraint}"
+                yield _finding("lock-version", entry.path, entry.line, said)
 
 
 def _uses(root: _Root) -> Iterator[Finding]:
