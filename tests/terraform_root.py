@@ -1,5 +1,6 @@
 """Terraform roots on the disk, and the real terraform for tests of what reads them."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,9 @@ class Terraform:
     def fmt(self, folder: str) -> Ran:
         return self._run(folder, "fmt", "-check", "-recursive", "-list=true", "-diff", "-no-color")
 
+    def get(self, folder: str) -> Ran:
+        return self._run(folder, "get", "-no-color")
+
     def init(self, folder: str) -> Ran:
         return self._run(folder, "init", "-backend=false", "-input=false", "-lockfile=readonly", "-no-color")
 
@@ -54,7 +58,7 @@ class Terraform:
         # An empty mirror stands for the registry: what is not there cannot be had, and nobody is asked.
         rules.write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{self.data}" }}\n}}\n')
         environment = {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": os.environ["PATH"],
             "TF_DATA_DIR": str(self.data / folder.replace("/", "-")),
             "TF_CLI_CONFIG_FILE": str(rules),
             "TF_IN_AUTOMATION": "1",

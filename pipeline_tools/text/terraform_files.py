@@ -81,7 +81,10 @@ class Provider:
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """A `module` block: where the module comes from, and the version asked for (registries only)."""
+    """A `module` block: where the module comes from, and the version asked for (registries only).
+
+    `line` is the source's, `opens` the block's.
+    """
 
     name: str
     source: str
@@ -89,6 +92,7 @@ class ModuleCall:
     kind: Source
     path: str
     line: int
+    opens: int
 
 
 @dataclass(frozen=True)
@@ -248,7 +252,8 @@ def _call(name: str, block: Block, path: str) -> ModuleCall:
     written = block.value("source")
     kind = source(_text(written))
     shown = written.text if isinstance(written, Expression) else str(written or "")
-    return ModuleCall(name, shown, _text(block.value("version")), kind, path, block.line_of("source"))
+    line = block.line_of("source")
+    return ModuleCall(name, shown, _text(block.value("version")), kind, path, line, block.line)
 
 
 def _provider(block: Block) -> str:

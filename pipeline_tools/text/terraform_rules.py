@@ -180,6 +180,24 @@ def bars(folders: Sequence[Folder], findings: Iterable[Finding]) -> tuple[str, .
     return tuple(dict.fromkeys(found))
 
 
+def unread(folders: Sequence[Folder], modules: Iterable[tuple[str, int]]) -> tuple[Finding, ...]:
+    """The places, of those where Terraform reads a call of a module, at which nothing was read here.
+
+    There are texts that two parsers understand differently (a heredoc's end within its `${`): what Terraform sees
+    there was never checked. In JSON a place may be another part of the block, and there is no such text.
+    """
+    known = {(call.path, call.opens) for folder in folders for call in folder.modules}
+    in_json = {path for path, _ in known if path.endswith(".json")}
+    places = sorted(place for place in modules if place not in known and place[0] not in in_json)
+    return tuple(_finding("unreadable", *place, "a module that only terraform reads") for place in places)
+
+
+def refused(providers: Iterable[str], allowed: frozenset[str] = ALLOWED) -> tuple[str, ...]:
+    """The addresses that are not on the list, in their short form."""
+    listed = frozenset(map(address, allowed)) | {_BUILT_IN}
+    return tuple(sorted({address(name) for name in providers} - listed))
+
+
 def address(source: str) -> str:
     """A provider's address in one form: lower case, without the host that may be left out."""
     host, _, rest = source.lower().partition("/")

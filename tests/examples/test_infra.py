@@ -10,6 +10,8 @@ from pipeline_tools.steps import terraform_check
 from pipeline_tools.steps.shape import Status
 from pipeline_tools.steps.terraform_check import Ports, Report
 from pipeline_tools.text import hcl, terraform_files
+from sandbox import parts
+from sandbox.pytest_parts import require
 from tests.terraform_root import Checkout, Terraform
 
 INFRA = Path(__file__).parent.parent.parent / "examples" / "infra"
@@ -33,6 +35,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
+    require(parts.TERRAFORM)
     return World(tmp_path)
 
 

@@ -10,6 +10,8 @@ from pipeline_tools.steps.shape import Status
 from pipeline_tools.steps.terraform_check import Ports, Report
 from pipeline_tools.text import findings
 from pipeline_tools.text.terraform_diagnostics import Ran
+from sandbox import parts
+from sandbox.pytest_parts import require
 from tests.terraform_root import Checkout, Terraform
 
 SOUND = """\
@@ -51,6 +53,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
+    require(parts.TERRAFORM)
     made = World(tmp_path)
     made.write("r/main.tf", SOUND)
     return made
@@ -64,7 +67,7 @@ def test_a_sound_root(world: World) -> None:
     report = world.check()
     assert (report.findings, report.not_run, report.status) == ((), (), Status.UNCHANGED)
     assert report.summary() == "0 findings in r"
-    assert world.programs == {"fmt", "init", "validate", "tflint"}
+    assert world.programs == {"fmt", "validate", "tflint"}  # nothing is needed: no init
     assert sorted(path.name for path in (world.path / "r").iterdir()) == ["main.tf"]
 
 
@@ -140,6 +143,55 @@ def test_a_test_file_that_names_a_module_bars_too(world: World) -> None:
     world.write("r/tests/x.tftest.hcl", 'run "a" {\n  module {\n    source = "a/b/c"\n  }\n}\n')
     assert [item.part for item in world.check().not_run] == ["validate"]
     assert "init" not in world.programs
+
+
+HIDDEN = """\
+locals {
+  x = <<A
+${
+A
+}
+/*
+A
+}
+%s
+# */
+"""
+
+
+def test_what_only_terraform_reads_is_found_before_it_is_fetched(world: World) -> None:
+    """Within `${` terraform reads past the heredoc's marker; a parser that does not sees a comment instead."""
+    world.write("r/hidden.tf", HIDDEN % 'module "evil" {\n  source = "git::https://example.com/x.git"\n}')
+    report = world.check()
+    assert ("r/hidden.tf", 9, "unreadable") in seen(report)
+    assert not world.programs & {"init", "get"}
+    assert [item.part for item in report.not_run] == ["validate"]
+
+
+def test_a_provider_that_only_terraform_reads_is_not_fetched(world: World) -> None:
+    world.write("r/hidden.tf", HIDDEN % 'resource "null_resource" "n" {}')
+    report = world.check()
+    assert "init" not in world.programs
+    assert [item.reason for item in report.not_run if "hashicorp/null" in item.reason]
+
+
+def test_a_module_that_hides_another_is_not_asked_for_it(world: World) -> None:
+    world.write("r/main.tf", SOUND + '\nmodule "m" {\n  source = "../m"\n}\n')
+    world.write("m/main.tf", HIDDEN % 'module "evil" {\n  source = "a/b/c"\n}')
+    assert ("m/main.tf", 9, "unreadable") in seen(world.check())
+    assert not world.programs & {"init", "get"}
+
+
+def test_modules_in_json_are_known(world: World) -> None:
+    world.write("r/more.tf.json", '{\n  "module": {\n    "m": {\n      "source": "../m"\n    }\n  }\n}\n')
+    world.write("m/main.tf", 'output "x" {\n  value = local.nope\n}\n')
+    assert seen(world.check()) == [("m/main.tf", 2, "validate")]
+
+
+def test_a_module_that_is_not_there_is_said(world: World) -> None:
+    world.write("r/main.tf", SOUND + '\nmodule "m" {\n  source = "../nowhere"\n}\n')
+    ((item),) = world.check().not_run
+    assert "Unreadable module directory" in item.reason
 
 
 def test_programs_in_the_checkout_are_not_run(world: World) -> None:

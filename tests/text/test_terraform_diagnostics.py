@@ -28,8 +28,8 @@ main.tf
  }
  resource "terraform_data" "a" {
 @@ -13,5 +13,5 @@
- 
- 
+{BLANK}
+{BLANK}
  resource "terraform_data" "b" {
 -      input=1
 +  input = 1
@@ -42,7 +42,7 @@ mod/m.tf
 -a=1
 +  a = 1
  }
-"""
+""".replace("{BLANK}", " ")
 
 
 def test_fmt_names_each_place() -> None:
@@ -103,10 +103,16 @@ def test_validate_names_file_and_line() -> None:
     assert (warning.line, warning.severity, warning.message) == (1, Severity.MINOR, "Deprecated: Long ago.")
 
 
-def test_a_provider_that_cannot_be_had_is_no_finding() -> None:
-    assert diagnostics.is_about_providers(WITHOUT_PROVIDER)
-    assert not diagnostics.is_about_providers(VALIDATE)
-    assert not diagnostics.is_about_providers('{"format_version": "1.0", "diagnostics": []}')
+def test_what_is_not_installed_is_no_finding_but_a_need() -> None:
+    assert diagnostics.validate(WITHOUT_PROVIDER, "r") == ()
+    assert diagnostics.needs(WITHOUT_PROVIDER, "r").providers == {"registry.terraform.io/scaleway/scaleway"}
+    assert not diagnostics.needs(VALIDATE, "r")
+
+
+def test_a_need_that_is_said_otherwise_is_still_one() -> None:
+    text = WITHOUT_PROVIDER.replace("requires provider", "wants")
+    (said,) = diagnostics.needs(text, "r").providers
+    assert "wants" in said
 
 
 def test_why_init_failed() -> None:

@@ -213,7 +213,7 @@ def test_roots_by_pattern(patterns: list[str], roots: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("pattern", ["nowhere", "env*/x*", "e?v", "hello/*", "../*", "/etc"])
 def test_a_pattern_that_finds_nothing_is_an_error(pattern: str) -> None:
-    with pytest.raises(PipelineError, match="matches no folder|outside the checkout"):
+    with pytest.raises(PipelineError, match=r"matches no folder|outside the checkout"):
         terraform_roots.expand([pattern], FOLDERS)
 
 
