@@ -20,7 +20,7 @@ from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import located
 
 LARGEST = 256 * 1024
-"""Characters of a file; the parser takes two seconds for so many, and files that people write have some thousands."""
+"""Characters of a file; the parser takes three seconds for so many, and files that people write have some thousands."""
 
 DEEPEST = 40
 """Blocks and collections inside each other."""

@@ -19,7 +19,7 @@ LOCK_FILE = ".terraform.lock.hcl"
 MOST_FILES = 300
 """Configuration files of one folder."""
 MOST_CHARACTERS = 2 * 1024 * 1024
-"""Characters of one folder's files together."""
+"""Characters of one folder's files together, and of a root's with its modules."""
 
 _SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json", ".tftest.hcl", ".tftest.json", ".tofutest.hcl")
 

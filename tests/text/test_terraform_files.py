@@ -156,6 +156,12 @@ def test_a_chain_without_end_ends() -> None:
         terraform_roots.folders("r", lambda folder: {f"{folder}/main.tf": calls("./x")})
 
 
+def test_modules_that_are_too_large_together_end() -> None:
+    comment = "#" * 250_000
+    with pytest.raises(PipelineError, match="more than 2097152 characters"):
+        terraform_roots.folders("r", lambda folder: {f"{folder}/main.tf": calls("./x") + comment})
+
+
 @pytest.mark.parametrize("root", ["..", "../x", "/etc", "a/../../b", "a\0b", "a\\b"])
 def test_a_root_stays_inside(root: str) -> None:
     with pytest.raises(PipelineError, match="outside the checkout"):
