@@ -12,7 +12,7 @@ from pipeline_tools.text.terraform_kapsule import Note
 from pipeline_tools.text.terraform_plan import Action, Change, Check, Counts, Output, Summary
 from pipeline_tools.text.terraform_values import Attribute
 
-LEAST = 5_000
+LEAST = 6_000
 """Characters that any note needs for what stands around the sections."""
 _MOST_CAUSES = 3
 _MOST_LINES = 200

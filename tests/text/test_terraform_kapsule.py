@@ -63,6 +63,12 @@ def output(references: list[str], name: str = "access", **change: Any) -> dict[s
             "keep",
         ),
         (
+            resource(CLUSTER, before={"version": "1.32.3"}, after={"version": "1.32.1"}),
+            "danger",
+            "goes down",
+            "keep",
+        ),
+        (
             resource(CLUSTER, before={}, after={"auto_upgrade": [{"enable": True}]}),
             "notice",
             "upgrades patch versions",

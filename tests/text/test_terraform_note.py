@@ -231,7 +231,7 @@ def assert_sound(text: str, given: str = "") -> None:
     assert not re.search(r"^\s*/", "\n".join(text.splitlines()), re.MULTILINE), "a quick action"
 
 
-@given(HOSTILE_SUMMARIES, HOSTILE, st.sampled_from([5_000, 9_000, markdown.LIMIT]), st.data())
+@given(HOSTILE_SUMMARIES, HOSTILE, st.sampled_from([terraform_note.LEAST, 9_000, markdown.LIMIT]), st.data())
 def test_data_stays_data(made: Summary, text: str, limit: int, data: st.DataObject) -> None:
     hostile: dict[str, Any] = {
         "root": text,
@@ -292,7 +292,9 @@ def large(number: int) -> Summary:
 LARGE = large(150)
 
 
-@pytest.mark.parametrize("limit", [5_000, 6_000, 8_000, 12_000, 20_000, 50_000, 100_000, 600_000])
+@pytest.mark.parametrize(
+    "limit", [terraform_note.LEAST, 7_000, 8_000, 12_000, 20_000, 50_000, 100_000, 600_000]
+)
 def test_a_cut_note_is_whole(limit: int) -> None:
     note = rendered(LARGE, limit)
     assert len(note) <= limit
@@ -312,7 +314,7 @@ def test_addresses_stay_longer_than_their_details() -> None:
 
 
 def test_the_least_important_goes_first() -> None:
-    note = rendered(LARGE, 7_000)
+    note = rendered(LARGE, terraform_note.LEAST)
     assert note.count("gone.n[") == 150
     assert note.count("drifted.n[") == 0
     assert "150 more" in note
@@ -327,6 +329,13 @@ def test_a_million_characters() -> None:
 def test_too_little_room_is_a_mistake_of_ours() -> None:
     with pytest.raises(ValueError, match="too few"):
         rendered(LARGE, 100)
+
+
+def test_lines_about_the_review_leave_room_for_the_changes() -> None:
+    many = Comparison(Verdict.DIFFERS, ("x" * 200,) * 1_000)
+    note = terraform_note.render(passport_of(LARGE), LARGE, comparison=many, limit=70_000)
+    assert "- and 800 more" in note
+    assert len(set(re.findall(r"\w+\.n\[\d+\]", note))) == 600
 
 
 # Nothing sensitive ----------------------------------------------------------------------------------------------

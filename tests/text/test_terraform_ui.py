@@ -79,6 +79,7 @@ def test_an_apply_that_works(root: Callable[[str], Path]) -> None:
     assert "terraform_data.good: Creation complete" in text
     assert "Apply complete! Resources: 2 added, 0 changed, 0 destroyed." in text
     assert "hunter2-planted" not in text
+    assert "(local-exec): hello\\x1b[31m from" in text
     assert "\x1b" not in text
     assert "\r" not in text
     assert "@level" not in text
