@@ -12,7 +12,7 @@ import requests
 from sandbox.gitlab import Access, Fault, Gitlab, Project, lost_answer, reset, status
 from sandbox.parts import TERRAFORM
 from sandbox.pytest_parts import require
-from tests.sandbox.terraform import BACKEND, RESOURCES, SLOW, Terraform, gitlab_backend
+from tests.terraform_root import BACKEND, RESOURCES, SLOW, Terraform, gitlab_backend
 
 pytestmark = pytest.mark.servers
 ROOT = BACKEND.replace("{", "{{").replace("}", "}}") + RESOURCES

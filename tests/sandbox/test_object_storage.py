@@ -1,7 +1,6 @@
 """Terraform's own `s3` backend with a lock file on the object storage."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,8 @@ import pytest
 from sandbox.object_storage import ObjectStorage
 from sandbox.parts import TERRAFORM
 from sandbox.pytest_parts import require
-from tests.sandbox.terraform import RESOURCES, Terraform
+from tests.terraform_root import RESOURCES, Terraform
 
-pytestmark = pytest.mark.servers
 KEY = "network/terraform.tfstate"
 LOCK = {
     "ID": "lock-1",
@@ -22,19 +20,13 @@ LOCK = {
 }
 
 
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStorage]:
-    with ObjectStorage.start(tmp_path_factory.mktemp("storage")) as started:
-        yield started
-
-
 @pytest.fixture
-def terraform(storage: ObjectStorage, tmp_path: Path, request: pytest.FixtureRequest) -> Terraform:
+def terraform(object_storage: ObjectStorage, tmp_path: Path) -> Terraform:
     """A root with a bucket of its own, named as the folder is."""
     require(TERRAFORM)
-    storage.create_bucket(bucket := bucket_of(tmp_path))
-    made = Terraform(tmp_path, storage.variables)
-    made.write(storage.backend(bucket, KEY) + RESOURCES.format(value="a"))
+    object_storage.create_bucket(bucket := bucket_of(tmp_path))
+    made = Terraform(tmp_path, object_storage.variables)
+    made.write(object_storage.backend(bucket, KEY) + RESOURCES.format(value="a"))
     made.run("init")
     return made
 
@@ -47,32 +39,34 @@ def planted(created: str = "2026-01-01T00:00:00Z") -> bytes:
     return json.dumps({**LOCK, "Created": created, "Path": KEY}).encode()
 
 
-def test_apply_keeps_the_state_and_leaves_no_lock(storage: ObjectStorage, terraform: Terraform) -> None:
+def test_apply_keeps_the_state_and_leaves_no_lock(
+    object_storage: ObjectStorage, terraform: Terraform
+) -> None:
     terraform.apply()
     bucket = bucket_of(terraform.directory)
-    state = json.loads(storage.read(bucket, KEY) or b"")
+    state = json.loads(object_storage.read(bucket, KEY) or b"")
     assert state["outputs"]["one"]["value"] == "a"
-    assert storage.read(bucket, f"{KEY}.tflock") is None
+    assert object_storage.read(bucket, f"{KEY}.tflock") is None
     assert "No changes" in terraform.run("plan", "-lock=false")
 
 
 def test_a_lock_of_another_stops_apply_until_it_is_forced(
-    storage: ObjectStorage, terraform: Terraform
+    object_storage: ObjectStorage, terraform: Terraform
 ) -> None:
     bucket = bucket_of(terraform.directory)
-    storage.write(bucket, f"{KEY}.tflock", planted())
+    object_storage.write(bucket, f"{KEY}.tflock", planted())
     said = terraform.apply(exit_code=1)
     assert "Error acquiring the state lock" in said
     assert "anna@laptop" in said
-    assert storage.read(bucket, KEY) is None
+    assert object_storage.read(bucket, KEY) is None
     terraform.run("force-unlock", "-force", "lock-1")
     terraform.apply()
 
 
-def test_a_lock_that_goes_away_is_waited_for(storage: ObjectStorage, terraform: Terraform) -> None:
+def test_a_lock_that_goes_away_is_waited_for(object_storage: ObjectStorage, terraform: Terraform) -> None:
     bucket = bucket_of(terraform.directory)
-    storage.write(bucket, f"{KEY}.tflock", planted())
+    object_storage.write(bucket, f"{KEY}.tflock", planted())
     process = terraform.start("apply", "-auto-approve", "-lock-timeout=60s", "-no-color")
-    storage.delete(bucket, f"{KEY}.tflock")
+    object_storage.delete(bucket, f"{KEY}.tflock")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
