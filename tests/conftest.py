@@ -15,6 +15,7 @@ import pytest
 from sandbox import parts
 from sandbox.engine import Engine
 from sandbox.gitlab import Gitlab
+from sandbox.google_storage import GoogleStorage
 from sandbox.kubernetes_tokens import Cluster, Issuer
 from sandbox.object_storage import ObjectStorage
 from sandbox.openbao import OpenBao
@@ -64,6 +65,7 @@ MARKS = {
     "engine": (pytest.mark.docker, pytest.mark.servers),
     "bao": (pytest.mark.servers,),
     "object_storage": (pytest.mark.servers,),
+    "google_storage": (pytest.mark.servers,),
     "cloud": (pytest.mark.servers,),
     "registry": (pytest.mark.registry, pytest.mark.servers),
     "token_registry": (pytest.mark.registry, pytest.mark.servers),
@@ -164,6 +166,13 @@ def cluster() -> Iterator[Cluster]:
 def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStorage]:
     """Object storage with S3's API, for Terraform's states."""
     with ObjectStorage.start(tmp_path_factory.mktemp("object-storage")) as started:
+        yield started
+
+
+@pytest.fixture
+def google_storage() -> Iterator[GoogleStorage]:
+    """Google Cloud Storage, for Terraform's states; empty."""
+    with GoogleStorage.start() as started:
         yield started
 
 
