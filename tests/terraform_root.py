@@ -1,75 +1,96 @@
-"""Terraform roots on the disk, and the real terraform for tests of what reads them."""
+"""The real Terraform in a folder, with a backend and nothing else from outside."""
 
+import json
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from pipeline_tools.text.terraform_diagnostics import Ran
+BACKEND = """\
+terraform {
+  backend "http" {}
+}
+"""
+RESOURCES = """\
+resource "terraform_data" "one" {{
+  input = "{value}"
+}}
+output "one" {{
+  value = terraform_data.one.output
+}}
+"""
+SLOW = """\
+resource "terraform_data" "slow" {
+  depends_on = [terraform_data.one]
+  provisioner "local-exec" {
+    command = "touch begun; while [ ! -e go ]; do sleep 0.05; done"
+  }
+}
+"""
+"""A resource that is made when the file `go` is there; `begun` says that Terraform has come to it."""
 
 
-class Checkout:
-    """The files below a folder, as `terraform check` asks for them."""
-
-    def __init__(self, path: Path, bundled: tuple[str, ...] = ()) -> None:
-        self.path, self._bundled = path, bundled
-
-    def configuration(self, folder: str) -> Mapping[str, str]:
-        found = [item for pattern in ("*", "tests/*") for item in sorted((self.path / folder).glob(pattern))]
-        return {str(item.relative_to(self.path)): item.read_text() for item in found if item.is_file()}
-
-    def bundled(self, root: str) -> tuple[str, ...]:
-        return self._bundled
-
-
+@dataclass(frozen=True)
 class Terraform:
-    """terraform as it is installed, without a registry: no network, no mirror, its data outside the checkout.
+    """A root module in `directory`; `variables` is what the backend gets from the environment."""
 
-    `linted` is what tflint is to have printed. `calls` are the commands that were run.
-    """
+    directory: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
-    def __init__(self, checkout: Path, data: Path, linted: Ran | None = None) -> None:
-        self.checkout, self.data, self.linted = checkout, data, linted
-        self.calls: list[tuple[str, str]] = []
+    def write(self, text: str) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "main.tf").write_text(text)
 
-    def fmt(self, folder: str) -> Ran:
-        return self._run(folder, "fmt", "-check", "-recursive", "-list=true", "-diff", "-no-color")
-
-    def get(self, folder: str) -> Ran:
-        return self._run(folder, "get", "-no-color")
-
-    def init(self, folder: str) -> Ran:
-        return self._run(folder, "init", "-backend=false", "-input=false", "-lockfile=readonly", "-no-color")
-
-    def validate(self, folder: str) -> Ran:
-        return self._run(folder, "validate", "-json")
-
-    def test(self, folder: str) -> Ran:
-        return self._run(folder, "test", "-no-color")
-
-    def tflint(self, folder: str) -> Ran | None:
-        self.calls.append(("tflint", folder))
-        return self.linted
-
-    def _run(self, folder: str, *words: str) -> Ran:
-        self.calls.append((words[0], folder))
-        self.data.mkdir(exist_ok=True)
-        rules = self.data / "rc"
-        # An empty mirror stands for the registry: what is not there cannot be had, and nobody is asked.
-        rules.write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{self.data}" }}\n}}\n')
-        environment = {
-            "PATH": os.environ["PATH"],
-            "TF_DATA_DIR": str(self.data / folder.replace("/", "-")),
-            "TF_CLI_CONFIG_FILE": str(rules),
-            "TF_IN_AUTOMATION": "1",
-            "CHECKPOINT_DISABLE": "1",
-        }
-        ran = subprocess.run(
-            ["terraform", *words],
-            cwd=self.checkout / folder,
-            env=environment,
-            capture_output=True,
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        """Terraform itself, for what has to be looked at or stopped while it runs."""
+        return subprocess.Popen(
+            ("terraform", *words),
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            check=False,
+            start_new_session=True,
         )
-        return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "TF_IN_AUTOMATION": "1",
+            "TF_INPUT": "0",
+            "CHECKPOINT_DISABLE": "1",
+            "NO_PROXY": "127.0.0.1,localhost",
+            **self.variables,
+        }
+
+    def run(self, *words: str, exit_code: int = 0) -> str:
+        """What it says, both streams together."""
+        process = self.start(*words, "-no-color")
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == exit_code, f"{words}: {process.returncode}\n{output}"
+        return output
+
+    def apply(self, *words: str, exit_code: int = 0) -> str:
+        return self.run("apply", "-auto-approve", *words, exit_code=exit_code)
+
+    def state(self) -> Any:
+        return json.loads(self.run("state", "pull"))
+
+
+def gitlab_backend(url: str, project: int, state: str, user: str, password: str) -> dict[str, str]:
+    """The `http` backend's variables as GitLab's own template sets them (docs: GitLab-managed Terraform state)."""
+    address = f"{url}/api/v4/projects/{project}/terraform/state/{state}"
+    return {
+        "TF_HTTP_ADDRESS": address,
+        "TF_HTTP_LOCK_ADDRESS": f"{address}/lock",
+        "TF_HTTP_LOCK_METHOD": "POST",
+        "TF_HTTP_UNLOCK_ADDRESS": f"{address}/lock",
+        "TF_HTTP_UNLOCK_METHOD": "DELETE",
+        "TF_HTTP_USERNAME": user,
+        "TF_HTTP_PASSWORD": password,
+        "TF_HTTP_RETRY_WAIT_MIN": "1",
+    }

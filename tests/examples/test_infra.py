@@ -12,7 +12,7 @@ from pipeline_tools.steps.terraform_check import Ports, Report
 from pipeline_tools.text import hcl, terraform_files
 from sandbox import parts
 from sandbox.pytest_parts import require
-from tests.terraform_root import Checkout, Terraform
+from tests.terraform_checkout import Checkout, Terraform
 
 INFRA = Path(__file__).parent.parent.parent / "examples" / "infra"
 ROOTS = sorted(

@@ -12,7 +12,7 @@ from pipeline_tools.text import findings
 from pipeline_tools.text.terraform_diagnostics import Ran
 from sandbox import parts
 from sandbox.pytest_parts import require
-from tests.terraform_root import Checkout, Terraform
+from tests.terraform_checkout import Checkout, Terraform
 
 SOUND = """\
 terraform {
