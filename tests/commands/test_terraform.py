@@ -269,7 +269,7 @@ def test_destroy_goes_through_a_plan_and_its_passport(infra: InfraWorld) -> None
 # drift ---------------------------------------------------------------------------------------------------------
 
 
-def drifting(infra: InfraWorld) -> dict[str, str]:
+def drifting(infra: InfraWorld) -> dict[str, Any]:
     """The world has moved: what the next root says is another thing than when this one was applied."""
     neighbour = infra.checkout.parent / "elsewhere.json"
     text = (infra.checkout / "hello" / "neighbour.json").read_text()
@@ -330,7 +330,10 @@ def test_a_dry_run_of_drift_writes_no_issue(infra: InfraWorld) -> None:
 @pytest.fixture
 def two(infra: InfraWorld) -> InfraWorld:
     """A second root beside the first, with a module of its own."""
-    infra.write("more/hi/main.tf", 'terraform {\n  required_version = ">= 1.11"\n  backend "http" {}\n}\n\nmodule "x" {\n  source = "../../modules/x"\n}\n')
+    infra.write(
+        "more/hi/main.tf",
+        'terraform {\n  required_version = ">= 1.11"\n  backend "http" {}\n}\n\nmodule "x" {\n  source = "../../modules/x"\n}\n',
+    )
     infra.write("modules/x/main.tf", 'resource "terraform_data" "x" {\n  input = 1\n}\n')
     infra.commit("a second root")
     infra.variables["PT_ROOT"] = "hello\nmore/*"
@@ -386,7 +389,7 @@ def test_roots_are_found_by_their_backend(two: InfraWorld) -> None:
 
 
 def test_check_passes_and_needs_no_credential(infra: InfraWorld) -> None:
-    bare = {"CI_JOB_TOKEN": None, "PT_GITLAB_TOKEN": None, "PT_PASSPORT_KEY": None}
+    bare: dict[str, Any] = {"CI_JOB_TOKEN": None, "PT_GITLAB_TOKEN": None, "PT_PASSPORT_KEY": None}
     said = infra.json("check", "--report", "codequality=cq.json", **bare)
     assert said["result"]["findings"] == []
     assert json.loads((infra.checkout / "cq.json").read_text()) == []

@@ -253,7 +253,7 @@ def test_data_stays_data(made: Summary, text: str, limit: int, data: st.DataObje
 
 @given(HOSTILE_SUMMARIES, HOSTILE)
 def test_an_issue_keeps_data_as_data(made: Summary, text: str) -> None:
-    issue = terraform_note.drift_issue(text, made, pipeline=text)
+    issue = terraform_note.drift_issue(text, made, [text], pipeline=text)
     assert_sound(issue.body, text)
     assert not re.search(r"[@#!`<>\n&~$%\[\]]", issue.title)
 
@@ -345,7 +345,7 @@ def test_lines_about_the_review_leave_room_for_the_changes() -> None:
 def test_nothing_sensitive_is_anywhere(made: dict[str, Any], key: bytes) -> None:
     found = summary(made, key)
     document: Passport = passport_of(found)
-    issue = terraform_note.drift_issue("root", found)
+    issue = terraform_note.drift_issue("root", found, [change.address for change in found.changes])
     everything = [
         repr(found),
         passport.dumps(document),
@@ -364,7 +364,9 @@ def test_drift_apart_from_what_nobody_applied() -> None:
         resource("x.waiting", ["create"], after={"n": 1}),
         resource_drift=[resource("x.drifted", before={"n": 1}, after={"n": 2})],
     )
-    issue = terraform_note.drift_issue("infra/network", made, pipeline="https://gitlab.example.com/p/1")
+    issue = terraform_note.drift_issue(
+        "infra/network", made, ["x.waiting"], pipeline="https://gitlab.example.com/p/1"
+    )
     assert issue.title == "Terraform drift in infra/network"
     assert issue.body.startswith(terraform_note.drift_marker("infra/network"))
     drift, rest = issue.body.split("#### What an apply would do about it")
