@@ -98,7 +98,7 @@ class Report:
 
     def summary(self) -> str:
         said = f"{len(self.findings)} findings in {', '.join(self.roots)}"
-        return "; ".join([said, *map(str, self.not_run)])
+        return said + (f"; not run: {len(self.not_run)} parts, see the warnings" if self.not_run else "")
 
 
 def joined(reports: Iterable[Report]) -> Report:

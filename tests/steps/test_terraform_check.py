@@ -115,7 +115,8 @@ def test_a_provider_that_cannot_be_had_is_said_and_is_no_success(world: World) -
     assert (reason.root, reason.part) == ("r", "validate")
     assert "Failed to query available provider packages" in reason.reason
     assert report.status is Status.PENDING
-    assert "validate not run" in report.summary()
+    assert "not run: 1 parts" in report.summary()
+    assert "validate not run" in str(report.not_run[0])
 
 
 @pytest.mark.parametrize(
