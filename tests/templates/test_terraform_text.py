@@ -168,6 +168,13 @@ def test_artifacts_are_for_members_and_go_soon(name: str) -> None:
     assert ("paths" in artifacts) <= (artifacts.get("access") == "developer" and "expire_in" in artifacts)
 
 
+@pytest.mark.parametrize("name", ["check", "plan"])
+def test_a_report_is_written_where_gitlab_takes_it_from(name: str) -> None:
+    found = job(name)
+    kind_and_path = found["variables"]["PT_REPORT"].split("=")
+    assert [kind_and_path] == [[*item] for item in found["artifacts"]["reports"].items()]
+
+
 def test_no_secret_is_an_input() -> None:
     paths = {"plan_secret", "apply_secret"}  # paths in Vault, not values
     assert not [name for name in SPEC if re.search("token|password|secret", name) and name not in paths]
