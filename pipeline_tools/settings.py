@@ -124,9 +124,7 @@ class IncludeInputs(MutableMapping[str, Any]):
             inputs = include.get("inputs")
             found.update(inputs if isinstance(inputs, dict) else {})
         for name in found.keys() - INPUTS - NOT_BELIEVED - OF_THE_JOBS:
-            log.warning(
-                "%s: the include has an input %s, which no template has", FILE, printable(str(name))
-            )
+            log.warning("%s: the include has an input %s, which no template has", FILE, printable(str(name)))
         return {
             name: _plain(value)
             for name, value in found.items()

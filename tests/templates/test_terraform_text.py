@@ -28,7 +28,7 @@ from tests.templates.template import (
 
 SPEC, BODY = load("terraform.yml")
 EXAMPLE = EXAMPLES / "infra" / ".gitlab-ci.yml"
-VAULT = {
+VAULT: dict[str, Any] = {
     "vault_identity": "inputs",
     "vault_address": "https://vault.example.com",
     "vault_auth": "jwt",
