@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,16 @@ from pipeline_tools.text.findings import Rule
 from pipeline_tools.text.schema import described
 
 HERE = Path(__file__).parent
-TEMPLATE = HERE.parent / "ci_templates" / "release.yml"
-EXAMPLE = HERE.parent / "examples" / "app" / ".gitlab-ci.yml"
+TEMPLATES = HERE.parent / "ci_templates"
+EXAMPLES = HERE.parent / "examples"
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
-# The template's inputs -----------------------------------------------------------------------------------------
+# The templates' inputs -----------------------------------------------------------------------------------------
 
 
-def inputs() -> str:
-    """A row for each input of the release template."""
-    header = next(iter(YAML(typ="safe", pure=True).load_all(TEMPLATE.read_text())))
+def inputs(template: str) -> str:
+    """A row for each input of a template."""
+    header = next(iter(YAML(typ="safe", pure=True).load_all((TEMPLATES / template).read_text())))
     rows = [
         (f"`{name}`", entry.get("type", "string"), _default(entry), entry["description"])
         for name, entry in header["spec"]["inputs"].items()
@@ -46,9 +47,9 @@ def _default(entry: dict[str, Any]) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value)}`" if value != "" else "empty"
 
 
-def example() -> str:
-    """The example repository's own file."""
-    return f"```yaml\n{EXAMPLE.read_text()}```\n"
+def example(name: str) -> str:
+    """An example repository's own file."""
+    return f"```yaml\n{(EXAMPLES / name / '.gitlab-ci.yml').read_text()}```\n"
 
 
 # The command line ----------------------------------------------------------------------------------------------
@@ -164,8 +165,10 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
-    "inputs": inputs,
-    "example": example,
+    "inputs": partial(inputs, "release.yml"),
+    "example": partial(example, "app"),
+    "terraform_inputs": partial(inputs, "terraform.yml"),
+    "terraform_example": partial(example, "infra"),
     "commands": commands,
     "options": options,
     "binding": binding,

@@ -20,7 +20,7 @@ from pipeline_tools.text.printing import printable
 log = logging.getLogger(__name__)
 
 FILE = ".gitlab-ci.yml"
-_OURS = re.compile(r"(^|/)ci_templates/[a-z]+\.yml$|(^|/)release@[^/]+$")
+_OURS = re.compile(r"(^|/)ci_templates/[a-z]+\.yml$|(^|/)(release|terraform)@[^/]+$")
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\}|\[\[)")
 
 INPUTS = frozenset(
@@ -32,23 +32,63 @@ INPUTS = frozenset(
         "env_branch",
         "env_project",
         "file",
+        "grace",
         "image",
         "licenses",
+        "lock_timeout",
+        "max_deletes",
         "moving",
         "overlay",
         "platform",
         "repository",
+        "root",
         "tag_pattern",
         "target",
         "timeout",
+        "var_file",
         "wait",
     }
 )
-"""What an include may say: the template's inputs that are options. Nothing else of the file is believed; a
+"""What an include may say: the templates' inputs that are options. Nothing else of the file is believed; a
 checkout must not choose where credentials go (`docker_host`, `gitlab_url`) or which file holds one."""
 
-OF_THE_JOBS = frozenset({"build_services", "job_prefix", "stage", "tools_image"})
-"""The template's other inputs, which shape jobs and say nothing here."""
+NOT_BELIEVED = frozenset(
+    {
+        "allow_provider",
+        "plan_recipient",
+        "scaleway",
+        "state",
+        "terraform_binary",
+        "value",
+        "vault_address",
+        "vault_auth",
+    }
+)
+"""Inputs that are options, and that only a job believes: what is lent to the checkout's code and by whom, where its
+state goes, which programs run. A person who plans in somebody's checkout says these."""
+
+OF_THE_JOBS = frozenset(
+    {
+        "apply_secret",
+        "apply_stage",
+        "apply_tags",
+        "apply_vault_role",
+        "auto_apply",
+        "build_services",
+        "check_stage",
+        "environment_name",
+        "job_prefix",
+        "plan_secret",
+        "plan_stage",
+        "plan_tags",
+        "plan_vault_role",
+        "stage",
+        "tools_image",
+        "vault_audience",
+        "vault_identity",
+    }
+)
+"""The templates' other inputs, which shape jobs and say nothing here."""
 
 
 class IncludeInputs(MutableMapping[str, Any]):
@@ -83,10 +123,8 @@ class IncludeInputs(MutableMapping[str, Any]):
         for include in _includes(documents):
             inputs = include.get("inputs")
             found.update(inputs if isinstance(inputs, dict) else {})
-        for name in found.keys() - INPUTS - OF_THE_JOBS:
-            log.warning(
-                "%s: the include has an input %s, which the template has not", FILE, printable(str(name))
-            )
+        for name in found.keys() - INPUTS - NOT_BELIEVED - OF_THE_JOBS:
+            log.warning("%s: the include has an input %s, which no template has", FILE, printable(str(name)))
         return {
             name: _plain(value)
             for name, value in found.items()

@@ -1,25 +1,24 @@
-"""`make demo`: two releases of the example application, on this machine, on real parts where they can be had.
+"""`make demo`: two releases of the example application and a change of infrastructure, on real parts where they can be had.
 
-Real: git over HTTP, the docker engine and its build, the registry with a login, kustomize, OpenBao. Stand-ins:
-GitLab, and the cluster that vouches for a job.
+Real: git over HTTP, the docker engine and its build, the registry with a login, kustomize, OpenBao, Terraform.
+Stand-ins: GitLab, and the cluster that vouches for a job.
 """
 
 import json
-import os
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
-from sandbox import demo_vault, parts
+from sandbox import demo_infra, demo_vault, parts
+from sandbox.demo_shell import DemoError, Shell
 from sandbox.engine import Engine
 from sandbox.gitlab import Access, Gitlab, JobScript, Project
 from sandbox.registry import Htpasswd, Registry
@@ -28,73 +27,20 @@ ROOT = parts.ROOT
 WORKSPACE = ROOT / "workspace"
 NEEDED = (parts.DOCKER, parts.BUSYBOX, parts.REGISTRY, parts.KUSTOMIZE, parts.OPENBAO)
 USER, PASSWORD = "ci", "registry-password-of-the-demo"
-ANNA = {"GIT_AUTHOR_NAME": "Anna", "GIT_AUTHOR_EMAIL": "anna@example.com", "GIT_COMMITTER_NAME": "Anna"}
-QUIET = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
-
-
-class DemoError(Exception):
-    """A chapter failed; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What runs while the demo does. `variables` is what a job of the app project would have."""
+    """What runs while the demo does. `shell` is a job of the app project, in its checkout."""
 
     gitlab: Gitlab
     registry: Registry
+    vault: demo_vault.Vault
     app: Project
     env: Project
     infra: Project
-    variables: dict[str, str]
+    shell: Shell
     workspace: Path
-
-    @property
-    def checkout(self) -> Path:
-        return self.workspace / "app"
-
-    def run(self, *words: str, expected: int = 0, variables: Mapping[str, str] | None = None) -> None:
-        """A command in the checkout, shown as a person would type it; it must end with the expected code."""
-        print(f"\n$ {shlex.join(words)}", flush=True)
-        environment = {**self._environment(), **(variables or {})}
-        done = subprocess.run(words, cwd=self.checkout, env=environment, check=False)
-        if done.returncode != expected:
-            raise DemoError(
-                f"`{shlex.join(words)}` ended with exit code {done.returncode}, not {expected}; its error stands above"
-            )
-
-    def brief(self, *words: str, variables: Mapping[str, str]) -> None:
-        """A command whose plan is long: what it makes, without the details."""
-        print(f"\n$ {shlex.join(words)} | grep -v '^          '", flush=True)
-        environment = {**self._environment(), **variables}
-        done = subprocess.run(
-            words, cwd=self.checkout, env=environment, check=False, stdout=subprocess.PIPE, text=True
-        )
-        print(
-            "\n".join(line for line in done.stdout.splitlines() if not line.startswith(" " * 10)), flush=True
-        )
-        if done.returncode:
-            raise DemoError(
-                f"`{shlex.join(words)}` ended with exit code {done.returncode}; its error stands above"
-            )
-
-    def quietly(self, *words: str, directory: Path | None = None) -> None:
-        done = subprocess.run(
-            words,
-            cwd=directory or self.checkout,
-            env=self._environment(),
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise DemoError(f"`{' '.join(words)}` failed: {done.stderr.strip()}")
-
-    def _environment(self) -> dict[str, str]:
-        path = os.pathsep.join((str(Path(sys.executable).parent), str(parts.NODE_BIN), os.environ["PATH"]))
-        mail = {"GIT_COMMITTER_EMAIL": "anna@example.com"}
-        foreign = ("CI_", "PT_", "GITLAB_", "GIT_", "VAULT_")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return {**kept, **ANNA, **mail, **QUIET, **self.variables, "PATH": path}
 
 
 @contextmanager
@@ -122,13 +68,17 @@ def opened(workspace: Path) -> Iterator[Demo]:
         )
         engine = closing.enter_context(Engine.start(scratch))
         engine.import_busybox("busybox:1.35")
+        vault = closing.enter_context(demo_vault.opened(workspace))
         print(
-            f"GitLab stand-in  {gitlab.url}\nregistry         {registry.url}\ndocker engine    {engine.url}"
+            f"GitLab stand-in  {gitlab.url}\nregistry         {registry.url}\n"
+            f"docker engine    {engine.url}\nVault            {vault.bao.url}"
         )
-        yield _prepared(workspace, gitlab, registry, engine)
+        yield _prepared(workspace, gitlab, registry, engine, vault)
 
 
-def _prepared(workspace: Path, gitlab: Gitlab, registry: Registry, engine: Engine) -> Demo:
+def _prepared(
+    workspace: Path, gitlab: Gitlab, registry: Registry, engine: Engine, vault: demo_vault.Vault
+) -> Demo:
     examples = ROOT / "examples"
     app = gitlab.create_project(
         "shop/demo-app", source=examples / "app", message="feat: a page that says hello"
@@ -148,50 +98,32 @@ def _prepared(workspace: Path, gitlab: Gitlab, registry: Registry, engine: Engin
         "PT_REGISTRY_PASSWORD": PASSWORD,
         "DOCKER_HOST": engine.url,
     }
-    demo = Demo(gitlab, registry, app, env, infra, variables, workspace)
-    _clone(demo)
-    return demo
-
-
-def _clone(demo: Demo) -> None:
-    """A checkout that keeps no token: git asks a helper, which reads the variable."""
-    helper = '!f() { echo username=oauth2; echo "password=$PT_GITLAB_TOKEN"; }; f'
-    demo.quietly(
-        *(
-            "git",
-            "-c",
-            f"credential.helper={helper}",
-            "clone",
-            "--quiet",
-            demo.app.http_url,
-            str(demo.checkout),
-        ),
-        directory=demo.workspace,
-    )
-    demo.quietly("git", "config", "credential.helper", helper)
+    shell = Shell(workspace / "app", variables)
+    shell.clone(app.http_url)
+    return Demo(gitlab, registry, vault, app, env, infra, shell, workspace)
 
 
 def first(demo: Demo) -> None:
     """v1.0.0, by a name that a person chose."""
-    demo.run("pipeline-tools", "tag", "create", "v1.0.0")
-    demo.quietly("git", "fetch", "--quiet", "--tags")
-    demo.run("pipeline-tools", "release", "--wait")
+    demo.shell.run("pipeline-tools", "tag", "create", "v1.0.0")
+    demo.shell.quietly("git", "fetch", "--quiet", "--tags")
+    demo.shell.run("pipeline-tools", "release", "--wait")
 
 
 def second(demo: Demo) -> None:
     """A feature, and the version that follows from it."""
-    page = demo.checkout / "www" / "index.html"
+    page = demo.shell.directory / "www" / "index.html"
     page.write_text(page.read_text() + "<p>Now with a second line.</p>\n")
-    demo.run("git", "commit", "--quiet", "--all", "--message", "feat: a second line")
-    demo.run("git", "push", "--quiet", "origin", "main")
-    demo.run("pipeline-tools", "tag", "create")
-    demo.quietly("git", "fetch", "--quiet", "--tags")
-    demo.run("pipeline-tools", "release", "--wait")
+    demo.shell.run("git", "commit", "--quiet", "--all", "--message", "feat: a second line")
+    demo.shell.run("git", "push", "--quiet", "origin", "main")
+    demo.shell.run("pipeline-tools", "tag", "create")
+    demo.shell.quietly("git", "fetch", "--quiet", "--tags")
+    demo.shell.run("pipeline-tools", "release", "--wait")
 
 
 def again(demo: Demo) -> None:
     """The same release once more."""
-    demo.run("pipeline-tools", "release", "--wait")
+    demo.shell.run("pipeline-tools", "release", "--wait")
 
 
 NOTES = {"skipped": " (what the push itself would have started: ci.skip)"}
@@ -200,27 +132,27 @@ NOTES = {"skipped": " (what the push itself would have started: ci.skip)"}
 def lend(demo: Demo) -> None:
     """Vault: who may read what is bound, a job of dev reads its own credentials, and is refused prod's."""
     say = 'echo "Scaleway as $SCW_ACCESS_KEY, with the key $SCW_SECRET_KEY"'
-    with demo_vault.opened(demo.workspace) as vault:
-        bind = ("pipeline-tools", "runner", "bind", "--binding", "../binding.yml")
-        demo.brief(*bind, variables=vault.administrator)
-        for project in ("demo-dev", "demo-prod"):
-            vault.store(project)
-        job = vault.job
-        demo.run(
-            "pipeline-tools", "vault", "exec", "--scaleway", "demo-dev", "--", "sh", "-c", say, variables=job
-        )
-        print("\nThe same job on prod, which must be refused (exit 4):")
-        demo.run(
-            "pipeline-tools",
-            "vault",
-            "exec",
-            "--scaleway",
-            "demo-prod",
-            "--",
-            "true",
-            expected=4,
-            variables=job,
-        )
+    execute, job = ("pipeline-tools", "vault", "exec", "--scaleway"), demo.vault.job
+    bind = ("pipeline-tools", "runner", "bind", "--binding", "../binding.yml")
+    demo.shell.brief(*bind, keeps=_without_details, variables=demo.vault.administrator)
+    for project in ("demo-dev", "demo-prod"):
+        demo.vault.store(project)
+    demo.shell.run(*execute, "demo-dev", "--", "sh", "-c", say, variables=job)
+    print("\nThe same job on prod, which must be refused (exit 4):")
+    demo.shell.run(*execute, "demo-prod", "--", "true", expected=4, variables=job)
+
+
+def _without_details(lines: Iterator[str]) -> Iterator[str]:
+    yield from (line for line in lines if not line.startswith(" " * 10))
+
+
+def build(demo: Demo) -> None:
+    """Terraform: from merge request to destroy, or why not here."""
+    problem = parts.TERRAFORM.problem()
+    if problem:
+        print(f"\nleft out: {problem}")
+        return
+    demo_infra.run(demo.gitlab, demo.infra, demo.vault, demo.workspace)
 
 
 CHAPTERS = (
@@ -228,6 +160,7 @@ CHAPTERS = (
     ("A feature, and its release v1.1.0", second),
     ("The same release again: everything is found as done", again),
     ("Vault: a job is lent what it may have, and nothing else", lend),
+    ("Infrastructure: what was reviewed is applied, and nothing else", build),
 )
 
 
@@ -255,22 +188,17 @@ def summary(demo: Demo) -> str:
 def leave(demo: Demo) -> None:
     """Make the workspace worth a look after the servers have stopped."""
     for name, project in (("env", demo.env), ("infra", demo.infra)):
-        demo.quietly(
-            "git",
-            "clone",
-            "--quiet",
-            str(project.repository),
-            str(demo.workspace / name),
-            directory=demo.workspace,
-        )
-    receipt = json.loads((demo.checkout / "release.json").read_text())
+        if not (demo.workspace / name).exists():
+            demo.shell.quietly("git", "clone", "--quiet", str(project.repository), f"../{name}")
+    receipt = json.loads((demo.shell.directory / "release.json").read_text())
     print(f"the receipt of {receipt['tag']['name']}: {len(receipt) - 1} steps, in workspace/app/release.json")
 
 
 WORKSPACE_GUIDE = """
 The workspace is workspace/ (the servers are stopped):
   app/   the application repository    env/   the env repository with its two bumps: git -C workspace/env log -p
-  infra/ the infra repository          gitlab/, registry/   the servers' own data
+  infra/ the infra repository          gitlab/, registry/, vault/   the servers' own data
+  infra-note.md, infra-issue.md        what GitLab was told of the infrastructure: the plan's note, the drift
 Try, offline:  cd workspace/app && ../../.venv/bin/pipeline-tools release --dry-run"""
 
 

@@ -4,7 +4,7 @@ Real: OpenBao. A stand-in: the cluster that signs and reviews service-account to
 """
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,27 @@ class Vault:
         self.token_file.write_text(self.cluster.token(*JOB))
         kept = {name: value for name, value in given.items() if name not in OF_THE_POD}
         return {**kept, "VAULT_ADDR": self.bao.url, "PT_KUBERNETES_TOKEN_FILE": str(self.token_file)}
+
+    def proves(self, namespace: str, account: str, role: str) -> dict[str, str]:
+        """The variables of a job that asks for another role as this service account."""
+        token_file = self.token_file.with_name(f"{account}.token")
+        token_file.write_text(self.cluster.token(namespace, account))
+        return {**self.job, "PT_VAULT_ROLE": role, "PT_KUBERNETES_TOKEN_FILE": str(token_file)}
+
+    def admit(self, namespace: str, account: str, role: str, paths: Iterable[str]) -> None:
+        """A role for this service account, which reads these API paths."""
+        own = {"auth/token/lookup-self": "read", "auth/token/revoke-self": "update"}
+        rules = {**dict.fromkeys(paths, "read"), **own}
+        policy = "".join(f'path "{path}" {{ capabilities = ["{may}"] }}\n' for path, may in rules.items())
+        self.bao.write(f"sys/policies/acl/{role}", policy=policy)
+        self.bao.write(
+            f"auth/kubernetes/role/{role}",
+            bound_service_account_names=[account],
+            bound_service_account_namespaces=[namespace],
+            audience="vault",
+            token_policies=[role],
+            token_ttl="10m",
+        )
 
     def store(self, project: str) -> None:
         """Scaleway's credentials of a project, at the platform's three paths."""

@@ -45,7 +45,8 @@ class InfraWorld:
             shutil.copytree(
                 EXAMPLES / "infra" / name, source / name, ignore=shutil.ignore_patterns(".terraform*")
             )
-        (source / ".gitignore").write_text(".terraform/\nplans/\n*.tfplan\n")
+        for name in (".gitignore", ".gitlab-ci.yml"):
+            shutil.copy(EXAMPLES / "infra" / name, source / name)
         project = gitlab.create_project("platform/infra", source=source)
         gitlab.protect_branch(project, "main")
         token = gitlab.create_token(

@@ -26,6 +26,8 @@ def inputs(directory: Path, text: str) -> dict[str, object]:
         "- remote: https://x/ci_templates/release.yml\n",
         "- local: ci_templates/release.yml\n",
         "- component: $CI_SERVER_FQDN/p/t/release@1.0.0\n",
+        "- local: ci_templates/terraform.yml\n",
+        "- component: $CI_SERVER_FQDN/p/t/terraform@1.0.0\n",
     ],
 )
 def test_every_way_to_include_is_read(tmp_path: Path, include: str) -> None:
@@ -75,7 +77,11 @@ def test_values_that_only_gitlab_knows_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gitlab_url", "docker_host", "env_token", "registry_password", "checkout", "receipt"]
+    "name",
+    [
+        *("gitlab_url", "docker_host", "env_token", "registry_password", "checkout", "receipt"),
+        *("state", "vault_address", "scaleway", "value", "terraform_binary", "allow_provider"),
+    ],
 )
 def test_a_checkout_does_not_choose_hosts_or_secrets(tmp_path: Path, name: str) -> None:
     assert (
@@ -126,7 +132,7 @@ def test_a_mistyped_input_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         "include:\n- local: ci_templates/release.yml\n  inputs:\n    overlays: [a]\n    stage: deploy\n",
     )
     assert [record.getMessage() for record in caplog.records] == [
-        ".gitlab-ci.yml: the include has an input 'overlays', which the template has not"
+        ".gitlab-ci.yml: the include has an input 'overlays', which no template has"
     ]
 
 

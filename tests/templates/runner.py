@@ -1,4 +1,4 @@
-"""gitlab-ci-local as the runner: a pipeline of the app repository on a tag, its jobs for real."""
+"""gitlab-ci-local as the runner: pipelines of an example repository, their jobs for real."""
 
 import json
 import os
@@ -18,22 +18,24 @@ TAG_PIPELINE = ("--unset-variable", "CI_COMMIT_BRANCH")
 STATE = ".gitlab-ci-local"
 
 
-def publish(gitlab: Gitlab, directory: Path, old: str = "", new: str = "") -> None:
-    """Give the stand-in our own project, with this checkout's template under the tag that the example includes.
+def publish(
+    gitlab: Gitlab, directory: Path, old: str = "", new: str = "", *, name: str = "release.yml"
+) -> None:
+    """Give the stand-in our own project, with this checkout's template under the tag that the examples include.
 
     `old` and `new` change the template's text. The project is public: gitlab-ci-local clones without a login.
     """
-    text = (FOLDER / "release.yml").read_text()
+    text = (FOLDER / name).read_text()
     assert old in text
     source = directory / "pipeline-tools"
     (source / "ci_templates").mkdir(parents=True)
-    (source / "ci_templates" / "release.yml").write_text(text.replace(old, new) if old else text)
+    (source / "ci_templates" / name).write_text(text.replace(old, new) if old else text)
     project = gitlab.create_project("platform/pipeline-tools", source=source, visibility="public")
     git(project.repository, "tag", "v0.1.0", project.default_branch)
 
 
 def with_inputs(app: Path, **inputs: Any) -> None:
-    """Change inputs of the app's include; `project`, `ref` and `file` stay as the example has them."""
+    """Change inputs of the one include in a checkout; `project`, `ref` and `file` stay as the example has them."""
     path = app / ".gitlab-ci.yml"
     document = YAML(typ="safe").load(path.read_text())
     (include,) = document["include"]

@@ -1,8 +1,6 @@
 """What `ci_templates/release.yml` says: valid, typed as the command line, and harmless to its user's pipeline."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -11,65 +9,31 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner
-from ruamel.yaml import YAML
 
 from pipeline_tools import settings
 from pipeline_tools.cli import COMMANDS, cli
-from pipeline_tools.options import CATALOGUE, Setting, of
+from pipeline_tools.options import Setting, of
 from tests.templates.template import (
     BLOCK,
-    EXAMPLE,
+    EXAMPLES,
     FOLDER,
     as_text,
+    default,
     defaults,
     example_inputs,
     fill,
+    kind,
     load,
+    option,
     resolved,
+    schema_says,
 )
 
 SPEC, BODY = load("release.yml")
-FILLED = fill(BODY, {**defaults(SPEC), **example_inputs()})
+EXAMPLE = EXAMPLES / "app" / ".gitlab-ci.yml"
+FILLED = fill(BODY, {**defaults(SPEC), **example_inputs(EXAMPLE)})
+OPTIONS = sorted(set(SPEC) - settings.OF_THE_JOBS)
 JOBS = ("tag", "build", "push", "bump", "trigger")
-"""The inputs that shape jobs; all others are options."""
-
-
-def option(name: str) -> click.Option:
-    function = CATALOGUE[name](lambda: None)
-    (param,) = function.__click_params__
-    assert isinstance(param, click.Option)
-    return param
-
-
-def default(name: str) -> Any:
-    """What the command line takes without option and variable, as YAML says it."""
-    param = option(name)
-    command = click.Command("probe", params=[param])
-    with click.Context(command) as context:
-        command.parse_args(context, [])
-    value = context.params[name]
-    return list(value) if isinstance(value, tuple) else "" if value is None else value
-
-
-def kind(name: str) -> str:
-    param = option(name)
-    if param.multiple:
-        return "array"
-    if param.is_flag:
-        return "boolean"
-    return "number" if isinstance(param.type, click.FloatRange) else "string"
-
-
-def schema_says(tmp_path: Path, document: object) -> str:
-    """GitLab's own CI schema on a document; empty when it is valid."""
-    path = tmp_path / "ci.yml"
-    with path.open("w") as file:
-        YAML().dump(document, file)
-    argv = ["--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", str(path)]
-    done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", *argv], capture_output=True, text=True, check=False
-    )
-    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def test_header_and_body_are_valid(tmp_path: Path) -> None:
@@ -83,12 +47,7 @@ def test_the_schema_would_notice(tmp_path: Path) -> None:
     assert "interruptible" in schema_says(tmp_path, resolved(FILLED | {".release-base": base}))
 
 
-def test_the_inputs_are_those_that_settings_reads() -> None:
-    assert set(SPEC) - settings.OF_THE_JOBS == settings.INPUTS
-    assert not settings.OF_THE_JOBS & set(CATALOGUE)
-
-
-@pytest.mark.parametrize("name", sorted(settings.INPUTS))
+@pytest.mark.parametrize("name", OPTIONS)
 def test_an_input_is_its_option(name: str) -> None:
     entry = SPEC[name]
     assert entry.get("type", "string") == kind(name)
@@ -99,7 +58,7 @@ def test_an_input_is_its_option(name: str) -> None:
         assert entry["default"] == default(name)
 
 
-@pytest.mark.parametrize("name", sorted(settings.INPUTS))
+@pytest.mark.parametrize("name", OPTIONS)
 def test_an_input_reaches_its_option_by_its_variable(name: str) -> None:
     variable = BODY[".$[[ inputs.job_prefix ]]base"]["variables"][option(name).envvar]
     text = variable["value"] if isinstance(variable, dict) else variable
@@ -116,7 +75,7 @@ def test_every_variable_is_text() -> None:
 
 @pytest.mark.parametrize("name", [name for name, entry in SPEC.items() if "regex" in entry])
 def test_a_regex_takes_the_default_and_the_example(name: str) -> None:
-    for values in (defaults(SPEC), example_inputs()):
+    for values in (defaults(SPEC), example_inputs(EXAMPLE)):
         if name in values:
             assert re.search(SPEC[name]["regex"], values[name])
     assert not re.search(SPEC[name]["regex"], "a b;$(id)")
