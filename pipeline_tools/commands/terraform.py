@@ -32,7 +32,6 @@ from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.passport import Passport
 from pipeline_tools.text.terraform_ui import Told
 
-
 log = logging.getLogger(__name__)
 
 

@@ -13,7 +13,6 @@ from tests.templates.runner import EXECUTE, Runner, publish, with_inputs
 from tests.world import git
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
     from tests.infra_world import InfraWorld
