@@ -166,7 +166,7 @@ def test_from_merge_request_to_destroy(infra: InfraWorld, pipelines: Pipelines) 
     assert merged.exit_code == 0
     state = infra.state()
     assert state
-    assert len([each for each in state["resources"] if each["name"] == "copy"][0]["instances"]) == 2
+    assert len(next(each for each in state["resources"] if each["name"] == "copy")["instances"]) == 2
 
     clicked = pipelines.run(2, "terraform-apply", **PROTECTED)
     assert clicked.ended == {"apply": "PASS"}
