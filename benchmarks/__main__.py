@@ -49,10 +49,10 @@ def releases() -> list[Row]:
         print("release: left out, " + "; ".join(missing))
         return []
     with tempfile.TemporaryDirectory() as directory, demo.opened(Path(directory) / "workspace") as world:
-        world.quietly("pipeline-tools", "tag", "create", "v1.0.0")
-        world.quietly("git", "fetch", "--quiet", "--tags")
-        first = seconds(lambda: world.quietly("pipeline-tools", "release"))
-        again = min(seconds(lambda: world.quietly("pipeline-tools", "release")) for _ in range(5))
+        world.shell.quietly("pipeline-tools", "tag", "create", "v1.0.0")
+        world.shell.quietly("git", "fetch", "--quiet", "--tags")
+        first = seconds(lambda: world.shell.quietly("pipeline-tools", "release"))
+        again = min(seconds(lambda: world.shell.quietly("pipeline-tools", "release")) for _ in range(5))
     return [Row("`release` again, all done", "the first `release`", again, first)]
 
 

@@ -76,6 +76,7 @@ class Infrastructure(Session):
     def __init__(self, context: click.Context, closing: ExitStack) -> None:
         super().__init__(context, closing)
         self.console.is_streaming = True
+        self.has_several = False
 
     # Roots ---------------------------------------------------------------------------------------------------
 
@@ -287,7 +288,7 @@ class Infrastructure(Session):
         backends = self.backends(self.roots)
         if not backends:
             log.info("no root has changed")
-        self.console.is_flow = len(backends) != 1
+        self.has_several = self.console.is_flow = len(backends) != 1
         failures: list[PipelineError] = []
         for path, backend in backends.items():
             try:

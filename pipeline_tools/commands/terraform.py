@@ -124,7 +124,7 @@ def _run(
     run: Infrastructure, step: Step[Any, Any, Any, Any, Any], root: Root, request: Any, ports: Any
 ) -> Any:
     """A step on one root, under its name where there are several."""
-    name = f"{step.name} {root.path}" if run.console.is_flow else step.name
+    name = f"{step.name} {root.path}" if run.has_several else step.name
     return shape.run(
         replace(step, name=name),
         request,
@@ -156,12 +156,11 @@ def apply(context: click.Context, /, **_: Any) -> None:
 def destroy(context: click.Context, /, **_: Any) -> None:
     """Plan the destruction of each root, and apply that plan if its passport's deletions are approved."""
     with opened(context) as run:
-        run.console.is_flow = True
         run.each(lambda root: _destroy(run, root), goes_on=False)
 
 
 def _destroy(run: Infrastructure, root: Root) -> None:
-    run.console.is_flow = True
+    run.console.is_flow = True  # two steps, each with a plan and a result of its own
     outcome = _plan(run, root, "destroy", writes_note=False)
     made, path = outcome.planned.passport.sealed(root.key), outcome.planned.path
     _apply(run, root, lambda: made, lambda: path)
@@ -256,7 +255,7 @@ def drift(context: click.Context, /, **_: Any) -> None:
     with opened(context) as run:
         run.each(lambda root: drifted.extend(_drift(run, root).drifted), goes_on=True)
     if drifted:
-        raise Differs(f"{len(drifted)} objects have drifted", hint="the issue of each root says what to do")
+        raise Differs(f"drift: {len(drifted)} objects", hint="the issue of each root says what to do")
 
 
 def _drift(run: Infrastructure, root: Root) -> terraform_drift.Outcome:

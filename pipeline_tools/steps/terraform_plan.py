@@ -126,7 +126,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     planned = planning.plan(request.root, request.made, ports.shop, mode=request.mode)
     read = Reading()
     reviewed, merged = None, None
-    if request.made.merge_request is None and ports.registry:
+    if _is_compared(request) and ports.registry:
         reviewed = read(None, _reviewed, planned.passport, ports.registry)
         merged = read(None, _merged, request.made.commit, ports.notes) if reviewed else None
     return Facts(planned, there.differing, reviewed, merged, read.unread)
@@ -171,14 +171,19 @@ def plan(request: Request, facts: Facts) -> Plan:
 
 
 def _review(request: Request, facts: Facts) -> tuple[Review | None, Comparison | None]:
-    """How the plan stands to the one reviewed on the merge request; on the merge request itself there is no verdict."""
-    if request.made.merge_request is not None:
+    """How the plan stands to the one reviewed on the merge request."""
+    if not _is_compared(request):
         return None, None
     reviewed = facts.reviewed
     found = _compared(request, facts, reviewed) if reviewed else _not("no merge request planned this content")
     return Review(
         found.verdict, reviewed.id if reviewed else "", reviewed.made.merge_request if reviewed else None
     ), found
+
+
+def _is_compared(request: Request) -> bool:
+    """On the merge request itself there is no verdict yet, and nobody reviews a destruction there."""
+    return request.made.merge_request is None and request.mode == "normal"
 
 
 def _compared(request: Request, facts: Facts, reviewed: Passport) -> Comparison:

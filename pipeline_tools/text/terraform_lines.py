@@ -23,7 +23,7 @@ def lines(summary: Summary) -> Iterator[str]:
     yield from (f"{'!':3} {change.address} has changed outside Terraform" for change in summary.drift)
     yield from (f"{'…':3} {late.change.address} is deferred: {late.reason}" for late in summary.deferred)
     yield from (f"{'=':3} output {output.name}" for output in summary.outputs)
-    for check in summary.checks:
+    for check in summary.failed_checks:
         yield f"{'?':3} {check.address}: {check.status}"
         yield from (f"{'':3}   {problem}" for problem in check.problems)
     for note in notes(summary):

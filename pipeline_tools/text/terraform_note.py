@@ -83,7 +83,7 @@ def render(
         ),
         Section("For the reviewer", _some([_note(note) for note in notes])),
         *_sections(passport.changes),
-        Section("Checks that did not pass", [_check(check) for check in summary.checks]),
+        Section("Checks that did not pass", [_check(check) for check in summary.failed_checks]),
         Section("Outputs", [_output(output) for output in summary.outputs]),
         Section("Changed outside Terraform", [_change(change) for change in passport.drift]),
         Section("Deferred to a later plan", [_change(late.change, late.reason) for late in summary.deferred]),
@@ -130,7 +130,7 @@ def drift_issue(
         ),
         Section("Not applied configuration", [_change(change, change.action.value) for change in waiting]),
         Section("Not applied outputs", [_output(output) for output in summary.outputs]),
-        Section("Checks that did not pass", [_check(check) for check in summary.checks]),
+        Section("Checks that did not pass", [_check(check) for check in summary.failed_checks]),
     ]
     foot = f"---\n{markdown.link('pipeline', pipeline)}\n" if pipeline else ""
     body = markdown.fitted("\n".join(head) + "\n", sections, foot, limit)

@@ -163,6 +163,11 @@ class Summary:
             deferred=len(self.deferred),
         )
 
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        """The checks with something to look at; what is `unknown` is decided during the apply."""
+        return tuple(check for check in self.checks if check.status != "unknown")
+
     def widget(self) -> dict[str, int]:
         """GitLab's report (docs.gitlab.com/ci/yaml/artifacts_reports, "terraform"): a replacement is two of them."""
         counts = self.counts
