@@ -88,7 +88,8 @@ def releases() -> list[Row]:
     if missing:
         print("release: left out, " + "; ".join(missing))
         return []
-    with tempfile.TemporaryDirectory() as directory, demo.opened(Path(directory) / "workspace") as world:
+    with tempfile.TemporaryDirectory() as directory, demo.opened(Path(directory) / "workspace") as opened:
+        world = opened.shell
         world.quietly("pipeline-tools", "tag", "create", "v1.0.0")
         world.quietly("git", "fetch", "--quiet", "--tags")
         first = seconds(lambda: world.quietly("pipeline-tools", "release"))
