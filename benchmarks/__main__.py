@@ -6,65 +6,25 @@ Machines are noisy, so nothing here is a test: each pair runs interleaved and th
 import hashlib
 import os
 import platform
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import infrastructure
+from benchmarks.rows import RUNS, Row, program, seconds, side_by_side
 from pipeline_tools.text.masks import Mask, Secret
 from sandbox import demo, parts
 from sandbox.kubernetes_tokens import Cluster
 from sandbox.openbao import OpenBao
 
 PAGE = parts.ROOT / "docs" / "benchmarks.md"
-RUNS = 15
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench`; each row compares two things measured alternately in one run, and the best of {runs} runs
 counts. Seconds depend on the machine ({machine}), ratios much less.
 
-| what | against | seconds | against | ratio | goal |
+| what | against | ours | theirs | ratio | goal |
 |---|---|---|---|---|---|
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison, in seconds; `goal` is the highest ratio we promise, None where nothing is promised."""
-
-    what: str
-    against: str
-    seconds: float
-    baseline: float
-    goal: float | None = None
-
-    def markdown(self) -> str:
-        ratio = f"{self.seconds / self.baseline:.2f}"
-        goal = f"≤ {self.goal:g}" if self.goal else ""
-        return (
-            f"| {self.what} | {self.against} | {self.seconds:.3f} | {self.baseline:.3f} | {ratio} | {goal} |"
-        )
-
-
-def seconds(run: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
-
-
-def program(*words: str, environment: Mapping[str, str] | None = None) -> Callable[[], object]:
-    """A program from this environment, run to its end."""
-    argv = (str(Path(sys.executable).parent / words[0]), *words[1:])
-    return lambda: subprocess.run(argv, check=True, capture_output=True, env=environment)
-
-
-def side_by_side(mine: Callable[[], object], other: Callable[[], object]) -> tuple[float, float]:
-    """The best time of each, run alternately."""
-    rounds = [(seconds(mine), seconds(other)) for _ in range(RUNS)]
-    return min(first for first, _ in rounds), min(second for _, second in rounds)
 
 
 def start_up() -> list[Row]:
@@ -213,7 +173,7 @@ def masked() -> list[Row]:
 def main() -> None:
     """Measure, print and write the page."""
     machine = f"Python {platform.python_version()}, {platform.machine()}"
-    rows = [*start_up(), *masked(), *lent(), *releases()]
+    rows = [*start_up(), *masked(), *lent(), *releases(), *infrastructure.rows()]
     text = INTRODUCTION.format(runs=RUNS, machine=machine) + "\n".join(row.markdown() for row in rows) + "\n"
     PAGE.write_text(text)
     print(text)

@@ -7,7 +7,7 @@ Such a part stands between `<!-- generated: NAME -->` and `<!-- end -->`; all el
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,8 @@ from ruamel.yaml import YAML
 
 from pipeline_tools.cli import cli
 from pipeline_tools.text import binding as bindings
-from pipeline_tools.text import runner_lint
+from pipeline_tools.text import runner_lint, terraform_rules
+from pipeline_tools.text.findings import Rule
 from pipeline_tools.text.schema import described
 
 HERE = Path(__file__).parent
@@ -99,10 +100,15 @@ def options() -> str:
     """A row for each option, of whatever command: a name has one meaning everywhere."""
     found = {_flag(option): option for _, command in _all() for option in _options(command)}
     rows = [
-        (_spelling(option), f"`{option.envvar}`", (option.help or "").replace("|", "\\|"))
+        (_spelling(option), _variables(option), (option.help or "").replace("|", "\\|"))
         for _, option in sorted(found.items())
     ]
     return table(("option", "variable", "meaning"), rows)
+
+
+def _variables(option: click.Option) -> str:
+    names = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _spelling(option: click.Option) -> str:
@@ -135,16 +141,18 @@ def _field_default(value: object) -> str:
     return "none" if value in (None, ()) else "empty" if value == "" else f"`{json.dumps(value)}`"
 
 
-def rules() -> str:
-    """A row for each rule of `runner lint`."""
-    rows = [
-        (f"`{name}`", rule.severity.value, rule.message, rule.cure)
-        for name, rule in runner_lint.RULES.items()
-    ]
+def rules(of: Mapping[str, Rule] = runner_lint.RULES) -> str:
+    """A row for each rule of `runner lint`, or of another check."""
+    rows = [(f"`{name}`", rule.severity.value, rule.message, rule.cure) for name, rule in of.items()]
     return table(
         ("rule", "severity", "says", "cure"),
         [tuple(cell.replace("|", "\\|") for cell in row) for row in rows],
     )
+
+
+def providers() -> str:
+    """The providers that roots may use, on a line."""
+    return ", ".join(f"`{address}`" for address in sorted(terraform_rules.ALLOWED)) + ".\n"
 
 
 # Pages ---------------------------------------------------------------------------------------------------------
@@ -165,6 +173,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "options": options,
     "binding": binding,
     "rules": rules,
+    "terraform_rules": lambda: rules(terraform_rules.RULES),
+    "terraform_providers": providers,
 }
 
 

@@ -15,10 +15,13 @@ import pytest
 from sandbox import parts
 from sandbox.engine import Engine
 from sandbox.gitlab import Gitlab
+from sandbox.google_storage import GoogleStorage
 from sandbox.kubernetes_tokens import Cluster, Issuer
+from sandbox.object_storage import ObjectStorage
 from sandbox.openbao import OpenBao
 from sandbox.pytest_parts import REQUIRED, require
 from sandbox.registry import Htpasswd, Registry
+from sandbox.terraform_provider import Cloud
 from sandbox.token_server import PULL, TokenAuth
 from tests.infra_world import InfraWorld
 from tests.vault_world import VaultWorld
@@ -31,9 +34,11 @@ if TYPE_CHECKING:
 # What would change the outcome of a test from outside: CI's variables, ours, and those of the tools we drive.
 FOREIGN = (
     "ARGOCD_",
+    "AWS_",
     "BAO_",
     "CI_",
     "CLOUDSDK_",
+    "CLOUD_",
     "GCE_",
     "GITLAB_",
     "GIT_",
@@ -61,6 +66,9 @@ MARKS = {
     "infra": (pytest.mark.servers,),
     "engine": (pytest.mark.docker, pytest.mark.servers),
     "bao": (pytest.mark.servers,),
+    "object_storage": (pytest.mark.servers,),
+    "google_storage": (pytest.mark.servers,),
+    "cloud": (pytest.mark.servers,),
     "registry": (pytest.mark.registry, pytest.mark.servers),
     "token_registry": (pytest.mark.registry, pytest.mark.servers),
     "kustomize": (pytest.mark.kustomize,),
@@ -154,6 +162,27 @@ def cluster() -> Iterator[Cluster]:
     """A Kubernetes API server that reviews the tokens it signed."""
     with Cluster.start() as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def object_storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStorage]:
+    """Object storage with S3's API, for Terraform's states."""
+    with ObjectStorage.start(tmp_path_factory.mktemp("object-storage")) as started:
+        yield started
+
+
+@pytest.fixture
+def google_storage() -> Iterator[GoogleStorage]:
+    """Google Cloud Storage, for Terraform's states; empty."""
+    with GoogleStorage.start() as started:
+        yield started
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Cloud:
+    """An empty cloud, and the Terraform provider that fills it."""
+    require(parts.TERRAFORM)
+    return Cloud.make(tmp_path / "cloud")
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,12 @@ def test_the_commands_of_the_release_are_there() -> None:
         "bump",
         "trigger",
         "release",
+        "terraform check",
+        "terraform plan",
+        "terraform apply",
+        "terraform destroy",
+        "terraform drift",
+        "terraform unlock",
         "runner render",
         "runner lint",
         "runner bind",
@@ -93,7 +99,8 @@ def test_help_names_each_variable(words: str) -> None:
     for param in LEAVES[words].params:
         if isinstance(param, click.Option):
             assert param.envvar
-            assert f"[env var: {param.envvar}" in text, param.name
+            names = [param.envvar] if isinstance(param.envvar, str) else param.envvar
+            assert f"[env var: {', '.join(names)}" in text, param.name
 
 
 @pytest.mark.parametrize("words", LEAVES)
@@ -103,7 +110,7 @@ def test_every_leaf_can_say_json_and_verbose(words: str) -> None:
     assert "dry_run" in names or words in REPORTS
 
 
-REPORTS = {"runner lint"}
+REPORTS = {"runner lint", "terraform check"}
 """What only answers a question has nothing to leave undone."""
 
 

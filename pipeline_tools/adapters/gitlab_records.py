@@ -93,10 +93,13 @@ class Records(Client):
     def write_merge_request_note(self, iid: int, marker: str, body: str) -> Note:
         """Make or change our note that begins with the line `marker`, so that it reads `body` after it.
 
+        A line of `body` that begins with a slash may be a quick action, which GitLab would do as our user (docs: Quick
+        actions): the caller sees to it that there is none.
+
         Raises:
             PipelineError: it is longer than GitLab takes (1,000,000 characters; docs: Application limits).
         """
-        whole = f"{marker}\n{body}"
+        whole = _stored(f"{marker}\n{body}")
         with self._errors(f"write a note on !{iid}", "Reporter"):
             merge_request = self._project.mergerequests.get(iid)
             found = self._own_note(merge_request, marker)
@@ -154,6 +157,7 @@ class Records(Client):
             found = self._own_issue(label, title)
             if found is None:
                 return None
+            note = _stored(note)
             if not any(self._is_own(row) and row.body == note for row in found.notes.list(iterator=True)):
                 found.notes.create({"body": note})
             found.state_event = "close"
@@ -232,8 +236,13 @@ def _issue(found: Any) -> Issue:
     return Issue(found.iid, found.title, found.description or "", found.state, found.web_url)
 
 
+def _stored(body: str) -> str:
+    """A note as GitLab keeps it (`lib/gitlab/quick_actions/extractor.rb`), so that an equal one is known as equal."""
+    return body.replace("\r", "").rstrip()
+
+
 def _first_line(text: str) -> str:
-    return text.partition("\n")[0].rstrip("\r")
+    return text.partition("\n")[0]
 
 
 def _read(answer: requests.Response, most: int, what: str) -> bytes:

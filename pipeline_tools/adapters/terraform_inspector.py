@@ -29,8 +29,15 @@ KEPT = frozenset(
 """All that these children get of the environment: `validate` starts the providers that a checkout names."""
 
 
+CONFIGURATION = "provider_installation {\n  direct {}\n}\n"
+"""Where providers come from when nobody says: not from `terraform.d` below the checkout, as it would be without."""
+
+
 class Inspector:
-    """The tools, on the checkout at `root`; `scratch` takes what `init` fetches, and nothing is taken from the checkout."""
+    """The tools, on the checkout at `root`; `scratch` takes what `init` fetches, and nothing is taken from the checkout.
+
+    Each gives what the program printed and its exit code, to be judged by who asked.
+    """
 
     def __init__(self, binary: str, root: Path, environment: Environment, scratch: Path) -> None:
         self._binary, self._root, self._scratch = binary, root, scratch
@@ -39,6 +46,9 @@ class Inspector:
 
     def fmt(self, folder: str) -> Ran:
         return self._run(folder, "fmt", "-check", "-recursive", "-list=true", "-diff", "-no-color")
+
+    def get(self, folder: str) -> Ran:
+        return self._run(folder, "get", "-no-color")
 
     def init(self, folder: str) -> Ran:
         return self._run(folder, "init", "-backend=false", "-input=false", "-lockfile=readonly", "-no-color")
@@ -50,17 +60,25 @@ class Inspector:
         """None where it is not installed."""
         if shutil.which("tflint", path=self._env.get("PATH", os.defpath)) is None:
             return None
-        return _ran(
-            process.ended("tflint", "--format=json", environment=self._env, directory=self._root / folder)
-        )
+        return self._ran(folder, "tflint", "--format=json")
 
     def _run(self, folder: str, *words: str) -> Ran:
-        data = self._scratch / "data" / folder
+        return self._ran(folder, self._binary, *words)
+
+    def _ran(self, folder: str, *argv: str) -> Ran:
+        environment = {**self._env, **self._places(folder)}
+        done = process.ended(*argv, environment=environment, directory=self._root / folder)
+        return Ran(
+            done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
+
+    def _places(self, folder: str) -> dict[str, str]:
+        """Where Terraform keeps what it fetches, and what it reads for itself."""
+        data = self._scratch / "check" / (folder.replace("/", "-") or "root")
         data.mkdir(parents=True, exist_ok=True)
-        environment = {**self._env, "TF_DATA_DIR": str(data)}
-        argv = (self._binary, f"-chdir={self._root / folder}", *words)
-        return _ran(process.ended(*argv, environment=environment))
-
-
-def _ran(done: process.Done) -> Ran:
-    return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        rules = self._env.get("TF_CLI_CONFIG_FILE")
+        if rules is None:
+            file = self._scratch / "check" / "terraform.rc"
+            file.write_text(CONFIGURATION)
+            rules = str(file)
+        return {"TF_DATA_DIR": str(data), "TF_CLI_CONFIG_FILE": rules}

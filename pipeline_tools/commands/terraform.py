@@ -1,5 +1,6 @@
 """`terraform check`, `plan`, `apply`, `destroy`, `drift` and `unlock`."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -30,6 +31,8 @@ from pipeline_tools.text import findings, pairs, passport, terraform_rules
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.passport import Passport
 from pipeline_tools.text.terraform_ui import Told
+
+log = logging.getLogger(__name__)
 
 
 @click.group()
@@ -75,6 +78,8 @@ def check(context: click.Context, /, **params: Any) -> None:
             report = terraform_check.joined(found)
             for finding in report.findings:
                 run.console.answer(str(finding))
+            for part in report.not_run:
+                log.warning("%s", part)
             run.console.outcome("check", report)
         for path in reports.values():
             _write(path, findings.code_quality(report.findings))

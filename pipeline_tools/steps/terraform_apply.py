@@ -45,10 +45,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Ports:
-    """`passport` reads the plan's passport, `opened` gives its file (decrypted, as long as this runs), and `discard`
-    removes what is kept of it.
+    """What an apply is given.
 
-    `registry` keeps records (None: nobody may). `keep` encrypts a state that could not be stored, and says where.
+    `passport` reads the plan's passport, `opened` gives its file (decrypted, as long as this runs), and `discard`
+    removes what is kept of it. `registry` keeps records (None: nobody may). `keep` encrypts a state that could not be stored, and says where.
     """
 
     shop: Workshop

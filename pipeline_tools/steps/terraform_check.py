@@ -1,10 +1,11 @@
 """`terraform check`: what is wrong with a root, before any credential is fetched and before anything of it runs.
 
-The configuration may be a stranger's: the rules read it first, and `terraform init` is run only where they find
-nothing that would make it fetch or start what the configuration names.
+The configuration may be a stranger's: the rules read it first, then terraform itself is asked what it would fetch
+(`validate` says so while nothing is installed), and `init` is run only where both name nothing but modules of the
+checkout and providers on the list.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -33,10 +34,18 @@ class Files(Protocol):
 
 
 class Terraform(Protocol):
-    """terraform and tflint, each run in `folder` without any credential."""
+    """terraform and tflint, each run in `folder` without any credential.
+
+    Each folder has a `TF_DATA_DIR` of its own, outside the checkout and empty at first; a `TF_CLI_CONFIG_FILE` of ours
+    names where providers come from, so that no folder of the checkout counts as a mirror.
+    """
 
     def fmt(self, folder: str) -> Ran:
         """`terraform fmt -check -recursive -list=true -diff -no-color`: 0 as it should be, 3 not, 2 unreadable."""
+        ...
+
+    def get(self, folder: str) -> Ran:
+        """`terraform get -no-color`: 0, or 1. Called only where all modules are in the checkout."""
         ...
 
     def init(self, folder: str) -> Ran:
@@ -89,7 +98,7 @@ class Report:
 
     def summary(self) -> str:
         said = f"{len(self.findings)} findings in {', '.join(self.roots)}"
-        return "; ".join([said, *map(str, self.not_run)])
+        return said + (f"; not run: {len(self.not_run)} parts, see the warnings" if self.not_run else "")
 
 
 def joined(reports: Iterable[Report]) -> Report:
@@ -117,7 +126,9 @@ def check(root: str, ports: Ports, *, allowed: frozenset[str] = terraform_rules.
     barred = terraform_rules.bars(folders, terraform_rules.every(folders, allowed=allowed, bundled=bundled))
     parts: dict[str, Callable[[], Looked]] = {
         "fmt": lambda: _formatted(folders, ports.terraform),
-        "validate": lambda: (set(), _because(barred)) if barred else _validated(path, ports.terraform),
+        "validate": lambda: (
+            (set(), _because(barred)) if barred else _validated(folders, allowed, ports.terraform)
+        ),
         "tflint": lambda: (set(), "") if bundled else _linted(path, ports.terraform),
     }
     missing: list[NotRun] = []
@@ -139,7 +150,7 @@ def _because(barred: tuple[str, ...]) -> str:
 
 def _formatted(folders: Iterable[Folder], terraform: Terraform) -> Looked:
     """Of the root and of modules elsewhere: `fmt -recursive` goes through those below it. It parses, and no more."""
-    paths = [folder.path for folder in folders]
+    paths = [folder.path for folder in folders if folder.files]
     tops = [path for path in paths if not any(_is_below(path, other) for other in paths)]
     ran = {top: terraform.fmt(top) for top in tops}
     failed = (diagnostics.reason(item.stderr) for item in ran.values() if item.exit_code not in {0, 3})
@@ -152,14 +163,32 @@ def _is_below(path: str, folder: str) -> bool:
     return path != folder and (folder == "." or path.startswith(f"{folder}/"))
 
 
-def _validated(root: str, terraform: Terraform) -> Looked:
-    """What `validate` finds, or why it could not be run. After a failed `init` it still finds what is not HCL."""
-    init = terraform.init(root)
-    text = terraform.validate(root).stdout
-    if init.exit_code and diagnostics.is_about_providers(text):
-        return set(), diagnostics.reason(init.stderr)
-    found = set(diagnostics.validate(text, root))
-    return found, "" if not init.exit_code or found else diagnostics.reason(init.stderr)
+def _validated(folders: Sequence[Folder], allowed: frozenset[str], terraform: Terraform) -> Looked:
+    """What `validate` finds, or why it could not be run; each thing is fetched only after terraform has named it."""
+    root = folders[0].path
+    texts = {folder.path: terraform.validate(folder.path).stdout for folder in folders if folder.files}
+    found = set(diagnostics.validate(texts[root], root))
+    modules = {place for path, text in texts.items() for place in diagnostics.needs(text, path).modules}
+    if unread := terraform_rules.unread(folders, modules):
+        return {*found, *unread}, _because(tuple(f"{item.path}:{item.line}" for item in unread))
+    if found:
+        return found, ""
+    if modules and (got := terraform.get(root)).exit_code:
+        return set(), diagnostics.reason(got.stderr)
+    text = terraform.validate(root).stdout if modules else texts[root]
+    providers = diagnostics.needs(text, root).providers
+    if refused := terraform_rules.refused(providers, allowed):
+        return set(), _because(refused)
+    if providers and (ran := terraform.init(root)).exit_code:
+        return set(), diagnostics.reason(ran.stderr)
+    return _after(root, terraform.validate(root).stdout if providers else text)
+
+
+def _after(root: str, text: str) -> Looked:
+    """What `validate` found when all is installed."""
+    lacking = diagnostics.needs(text, root)
+    said = "terraform says that modules or providers are not installed" if lacking else ""
+    return set(diagnostics.validate(text, root)), said
 
 
 def _linted(root: str, terraform: Terraform) -> Looked:

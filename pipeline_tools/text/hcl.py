@@ -20,7 +20,7 @@ from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import located
 
 LARGEST = 256 * 1024
-"""Characters of a file; the parser takes two seconds for so many, and files that people write have some thousands."""
+"""Characters of a file; the parser takes three seconds for so many, and files that people write have some thousands."""
 
 DEEPEST = 40
 """Blocks and collections inside each other."""
@@ -97,8 +97,6 @@ def read(text: str, path: str) -> Block:
 
 # Native syntax -------------------------------------------------------------------------------------------------
 
-Node = Tree[Token] | Token
-
 
 def _native(text: str, path: str) -> Block:
     try:
@@ -167,7 +165,7 @@ class _Native:
         return found.text if isinstance(found, Expression) else found, self._value(value, depth)
 
     def _string(self, tree: Any) -> Any:
-        parts = [part.children[0] for part in tree.children if isinstance(part, Tree)]
+        parts: list[Any] = [part.children[0] for part in tree.children if isinstance(part, Tree)]
         if not all(isinstance(part, Token) for part in parts):
             return self._expression(tree)
         return "".join(
@@ -241,6 +239,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """A type of block and how many labels it has."""
+
+    name: str
+    labels: int
+
+
+@dataclass(frozen=True)
 class _Json:
     path: str
     lines: Any
@@ -255,23 +261,23 @@ class _Json:
         for name, inner in value.items():
             place = f"{where}.{name}" if where else name
             if name in (count := _LABELS.get(kind, {})) and isinstance(inner, dict | list):
-                blocks += list(self._blocks(name, count[name], (), inner, place, depth + 1))
+                blocks += list(self._blocks(_Kind(name, count[name]), (), inner, place, depth + 1))
             elif name != "//":
                 attributes[name] = Attribute(_plain(inner), self.lines.of(place))
         return Block(kind, labels, line, attributes, tuple(blocks))
 
     def _blocks(
-        self, kind: str, count: int, labels: tuple[str, ...], value: Any, where: str, depth: int
+        self, kind: _Kind, labels: tuple[str, ...], value: Any, where: str, depth: int
     ) -> Iterator[Block]:
-        """The blocks of a type: a list may stand wherever an object does, each label is a level."""
+        """The blocks of a kind: a list may stand wherever an object does, each label is a level."""
         if isinstance(value, list):
             for index, item in enumerate(value):
-                yield from self._blocks(kind, count, labels, item, f"{where}[{index}]", depth)
-        elif isinstance(value, dict) and len(labels) < count:
+                yield from self._blocks(kind, labels, item, f"{where}[{index}]", depth)
+        elif isinstance(value, dict) and len(labels) < kind.labels:
             for label, inner in value.items():
-                yield from self._blocks(kind, count, (*labels, label), inner, f"{where}.{label}", depth)
+                yield from self._blocks(kind, (*labels, label), inner, f"{where}.{label}", depth)
         elif isinstance(value, dict):
-            yield self.block(kind, labels, value, where, depth)
+            yield self.block(kind.name, labels, value, where, depth)
 
 
 def _plain(value: Any) -> Any:

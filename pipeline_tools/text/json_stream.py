@@ -5,7 +5,7 @@ memory (measured with ijson 3.6: 100 000 brackets, 24 GB). Here a part too deep 
 """
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Any, BinaryIO
 
 import ijson  # type: ignore[import-untyped]
@@ -52,12 +52,15 @@ def sections(
 
 def _number(value: int | Decimal) -> int | float | str:
     """A number by its value: 1, 1.0 and 1e0 are one. What no float holds exactly is its digits, as a text."""
-    if isinstance(value, int):
-        return value
-    if abs(value.adjusted()) < 40 and value == value.to_integral_value():  # noqa: PLR2004 (wider than any 128-bit number)
-        return int(value)
-    close = float(value)
-    return close if Decimal(repr(close)) == value else format(value.normalize(), "E")
+    exact = Decimal(value)
+    if not exact:
+        return 0
+    if abs(exact.adjusted()) < 40 and exact == exact.to_integral_value():  # noqa: PLR2004 (wider than 128 bits)
+        return int(exact)
+    close = float(exact)
+    if Decimal(repr(close)) == exact:
+        return close
+    return format(exact.normalize(Context(len(exact.as_tuple().digits), Emin=MIN_EMIN, Emax=MAX_EMAX)), "E")
 
 
 def _until(end: str, events: _Events) -> _Events:
@@ -73,7 +76,7 @@ def _value(events: _Events, event: str, value: Any) -> Any:
         return _object(events)
     if event == "start_array":
         return _array(events)
-    return _number(value) if isinstance(value, Decimal) else value
+    return _number(value) if event == "number" else value
 
 
 def _object(events: _Events) -> dict[str, Any]:

@@ -17,13 +17,14 @@ LIMIT = 1_000_000
 _LONGEST = 300
 """Characters of data in a line of prose."""
 _URL = re.compile(r"https?://[A-Za-z0-9._~:/?#%=&+-]+")
-_MORE = 200
+_MORE = 120
 """Characters that the line about what is left out of a section has at most."""
 
 
 def line(text: str) -> str:
     """`text` without anything that ends a line or moves on it."""
-    return printed(text).replace("\n", "\\n").replace("\t", "\\t")
+    encodable = text.encode(errors="replace").decode()
+    return printed(encodable).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def _cut(text: str) -> str:
@@ -129,5 +130,5 @@ def _section(section: Section, number: int, opened: int) -> Iterator[str]:
     unopened = sum(bool(entry.folded) for entry in section.entries[opened:number])
     if unlisted or unopened:
         what = [f"{unlisted} more" if unlisted else "", f"the details of {unopened}" if unopened else ""]
-        yield f"\n_Left out for length: {' and '.join(filter(None, what))}; the job log and the passport have all._\n"
+        yield f"\n_Left out for length: {' and '.join(filter(None, what))}; see the log of the job._\n"
     yield "\n"

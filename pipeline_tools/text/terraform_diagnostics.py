@@ -71,18 +71,55 @@ def _hunk(lines: list[str], old: int, new: int) -> list[str]:
 # terraform init, terraform validate ----------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What `terraform validate` lacks: modules by the file and line that call them, providers by their address."""
+
+    modules: frozenset[tuple[str, int]] = frozenset()
+    providers: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.modules or self.providers)
+
+
+_NO_MODULE = "Module not installed"
+_NO_PROVIDER = "Missing required provider"
+
+
 def validate(text: str, folder: str) -> tuple[Finding, ...]:
-    """The findings of `terraform validate -json` in `folder`. A diagnostic without a place has the folder's first line.
+    """The findings of `terraform validate -json` in `folder`; what is not installed is none, see `needs`.
+
+    A diagnostic without a place has the folder's first line.
 
     Raises:
         PipelineError: it is not the JSON of format 1 (exit 1).
     """
+    items = _diagnostics(text)
+    return tuple(
+        _diagnostic(item, folder) for item in items if item.get("summary") not in {_NO_MODULE, _NO_PROVIDER}
+    )
+
+
+def needs(text: str, folder: str) -> Needs:
+    """What `terraform validate -json` in `folder` says is not installed: Terraform's own word for what it would fetch.
+
+    Raises:
+        PipelineError: it is not the JSON of format 1 (exit 1).
+    """
+    items = _diagnostics(text)
+    modules = (_place(item.get("range"), folder) for item in items if item.get("summary") == _NO_MODULE)
+    details = (str(item.get("detail")) for item in items if item.get("summary") == _NO_PROVIDER)
+    named = ((re.search(r"requires provider (\S+?),? ", detail), detail) for detail in details)
+    return Needs(frozenset(modules), frozenset(found[1] if found else _line(text) for found, text in named))
+
+
+def _diagnostics(text: str) -> list[dict[str, Any]]:
     data = _object(text, "terraform validate -json")
     if not str(data.get("format_version", "")).startswith("1."):
         raise PipelineError(
             "terraform validate prints another format than 1", hint="use a terraform from 1.11 on"
         )
-    return tuple(_diagnostic(item, folder) for item in _objects(data.get("diagnostics")))
+    return list(_objects(data.get("diagnostics")))
 
 
 def _diagnostic(item: dict[str, Any], folder: str) -> Finding:
@@ -90,15 +127,6 @@ def _diagnostic(item: dict[str, Any], folder: str) -> Finding:
     said = f"{item.get('summary', '')}: {item.get('detail', '')}".strip(": ")
     path, line = _place(item.get("range"), folder)
     return Finding(path, line, "validate", severity, _line(said), "see terraform validate")
-
-
-def is_about_providers(text: str) -> bool:
-    """Whether all that `terraform validate -json` says is that there are no providers to validate with."""
-    items = list(_objects(_object(text, "terraform validate -json").get("diagnostics")))
-    return bool(items) and all(item.get("summary") in _WITHOUT_PROVIDERS for item in items)
-
-
-_WITHOUT_PROVIDERS = {"Missing required provider", "Module not installed", "Failed to load plugin schemas"}
 
 
 def reason(stderr: str) -> str:

@@ -19,7 +19,7 @@ LOCK_FILE = ".terraform.lock.hcl"
 MOST_FILES = 300
 """Configuration files of one folder."""
 MOST_CHARACTERS = 2 * 1024 * 1024
-"""Characters of one folder's files together."""
+"""Characters of one folder's files together, and of a root's with its modules."""
 
 _SUFFIXES = (".tf", ".tf.json", ".tofu", ".tofu.json", ".tftest.hcl", ".tftest.json", ".tofutest.hcl")
 
@@ -81,7 +81,10 @@ class Provider:
 
 @dataclass(frozen=True)
 class ModuleCall:
-    """A `module` block: where the module comes from, and the version asked for (registries only)."""
+    """A `module` block: where the module comes from, and the version asked for (registries only).
+
+    `line` is the source's, `opens` the block's.
+    """
 
     name: str
     source: str
@@ -89,6 +92,7 @@ class ModuleCall:
     kind: Source
     path: str
     line: int
+    opens: int
 
 
 @dataclass(frozen=True)
@@ -204,14 +208,14 @@ def read(path: str, files: Mapping[str, str]) -> Folder:
     left = MOST_CHARACTERS
     for count, (name, text) in enumerate(wanted.items()):
         left -= len(text)
+        if count >= MOST_FILES or left < 0:
+            said = f"more than {MOST_FILES} files or {MOST_CHARACTERS} characters"
+            problems.append(Malformed(name, 1, said))
+            break
         try:
-            if count >= MOST_FILES or left < 0:
-                raise Malformed(name, 1, f"more than {MOST_FILES} files or {MOST_CHARACTERS} characters")
             parsed[name] = hcl.read(text, name)
         except Malformed as problem:
             problems.append(problem)
-            if count >= MOST_FILES or left < 0:
-                break
     return Folder(path, wanted, parsed, tuple(problems))
 
 
@@ -248,7 +252,8 @@ def _call(name: str, block: Block, path: str) -> ModuleCall:
     written = block.value("source")
     kind = source(_text(written))
     shown = written.text if isinstance(written, Expression) else str(written or "")
-    return ModuleCall(name, shown, _text(block.value("version")), kind, path, block.line_of("source"))
+    line = block.line_of("source")
+    return ModuleCall(name, shown, _text(block.value("version")), kind, path, line, block.line)
 
 
 def _provider(block: Block) -> str:

@@ -79,7 +79,7 @@ def _cluster(change: Change) -> Iterator[Note]:
     yield from _replaced_cluster(change)
     yield from _additional_resources(change)
     before, after = _sides(change, "version")
-    if before and after and _version(after) < _version(before):
+    if before and after and _is_lower(after, before):
         yield Note(
             change.address,
             Severity.DANGER,
@@ -183,8 +183,11 @@ def _sides(change: Change, path: str) -> tuple[str | None, str | None]:
     )
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", text)[:2]))
+def _is_lower(version: str, than: str) -> bool:
+    """As far as both say: 1.32 is not lower than 1.32.3, of which auto upgrade keeps the patch."""
+    one, other = ([int(digits) for digits in re.findall(r"\d{1,9}", text)] for text in (version, than))
+    known = min(len(one), len(other))
+    return one[:known] < other[:known]
 
 
 def _is_world(value: str | None) -> bool:

@@ -12,9 +12,10 @@ from pipeline_tools.text.terraform_kapsule import Note
 from pipeline_tools.text.terraform_plan import Action, Change, Check, Counts, Output, Summary
 from pipeline_tools.text.terraform_values import Attribute
 
-LEAST = 5_000
+LEAST = 6_000
 """Characters that any note needs for what stands around the sections."""
 _MOST_CAUSES = 3
+_MOST_LINES = 200
 
 _TITLES = {
     Action.DELETE: "Delete",
@@ -77,8 +78,10 @@ def render(
     head += [f"**{in_words(passport.counts)}**", ""]
     head += _warnings(passport, summary)
     sections = [
-        Section("Differs from what was reviewed", [_plain(line) for line in (comparison or _NONE).lines]),
-        Section("For the reviewer", [_note(note) for note in notes]),
+        Section(
+            "Differs from what was reviewed", _some([_plain(line) for line in (comparison or _NONE).lines])
+        ),
+        Section("For the reviewer", _some([_note(note) for note in notes])),
         *_sections(passport.changes),
         Section("Checks that did not pass", [_check(check) for check in summary.checks]),
         Section("Outputs", [_output(output) for output in summary.outputs]),
@@ -86,6 +89,12 @@ def render(
         Section("Deferred to a later plan", [_change(late.change, late.reason) for late in summary.deferred]),
     ]
     return markdown.fitted("\n".join(head) + "\n", sections, _foot(passport), limit)
+
+
+def _some(entries: list[Entry]) -> list[Entry]:
+    """Not so many that no room is left for the changes themselves."""
+    more = len(entries) - _MOST_LINES
+    return entries if more <= 0 else [*entries[:_MOST_LINES], Entry(f"- and {more} more\n")]
 
 
 _NONE = Comparison(Verdict.NOT_REVIEWED, ())

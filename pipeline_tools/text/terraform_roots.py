@@ -22,9 +22,10 @@ def folders(root: str, reader: Reader) -> tuple[Folder, ...]:
     Folders outside the checkout are not read: the call is for the rules to find.
 
     Raises:
-        PipelineError: more than `MOST_FOLDERS` of them (exit 1).
+        PipelineError: more than `MOST_FOLDERS` of them, or `MOST_CHARACTERS` in them (exit 1).
     """
     found: dict[str, Folder] = {}
+    left = terraform_files.MOST_CHARACTERS
     waiting = [clean(root)]
     while waiting:
         path = waiting.pop(0)
@@ -33,6 +34,12 @@ def folders(root: str, reader: Reader) -> tuple[Folder, ...]:
         if len(found) == MOST_FOLDERS:
             raise PipelineError(f"{root} calls more than {MOST_FOLDERS} modules", hint="split the root")
         found[path] = terraform_files.read(path, reader(path))
+        left -= sum(map(len, found[path].files.values()))
+        if left < 0:
+            raise PipelineError(
+                f"{root} and its modules have more than {terraform_files.MOST_CHARACTERS} characters",
+                hint="split the root",
+            )
         waiting += [inner for call in found[path].modules if (inner := local(path, call)) is not None]
     return tuple(found.values())
 

@@ -180,6 +180,24 @@ def bars(folders: Sequence[Folder], findings: Iterable[Finding]) -> tuple[str, .
     return tuple(dict.fromkeys(found))
 
 
+def unread(folders: Sequence[Folder], modules: Iterable[tuple[str, int]]) -> tuple[Finding, ...]:
+    """The places, of those where Terraform reads a call of a module, at which nothing was read here.
+
+    There are texts that two parsers understand differently (a heredoc's end within its `${`): what Terraform sees
+    there was never checked. In JSON a place may be another part of the block, and there is no such text.
+    """
+    known = {(call.path, call.opens) for folder in folders for call in folder.modules}
+    in_json = {path for path, _ in known if path.endswith(".json")}
+    places = sorted(place for place in modules if place not in known and place[0] not in in_json)
+    return tuple(_finding("unreadable", *place, "a module that only terraform reads") for place in places)
+
+
+def refused(providers: Iterable[str], allowed: frozenset[str] = ALLOWED) -> tuple[str, ...]:
+    """The addresses that are not on the list, in their short form."""
+    listed = frozenset(map(address, allowed)) | {_BUILT_IN}
+    return tuple(sorted({address(name) for name in providers} - listed))
+
+
 def address(source: str) -> str:
     """A provider's address in one form: lower case, without the host that may be left out."""
     host, _, rest = source.lower().partition("/")
@@ -248,11 +266,11 @@ def _needs(folder: Folder) -> Iterator[tuple[tuple[str, int], str, Requirement |
     asked = {requirement.name: requirement for requirement in folder.requirements}
     for requirement in folder.requirements:
         yield (requirement.path, requirement.line), _meant(requirement.name, requirement), requirement
-    places = [(item.name, item) for item in folder.providers]
-    used = [(use.provider, use) for use in folder.uses if use.block != "provisioner"]
-    for name, item in (*places, *used):
+    places = [(item.name, item.path, item.line) for item in folder.providers]
+    places += [(use.provider, use.path, use.line) for use in folder.uses if use.block != "provisioner"]
+    for name, path, line in places:
         if name and name not in asked:
-            yield (item.path, item.line), _meant(name, None), None
+            yield (path, line), _meant(name, None), None
 
 
 def _meant(name: str, asked: Requirement | None) -> str:
@@ -289,11 +307,11 @@ def _lock_versions(root: _Root) -> Iterator[Finding]:
         (_meant(item.name, item), item.version) for folder in root.folders for item in folder.requirements
     ]
     for entry in root.folder.locked:
-        for name, constraint in asked:
-            if name == address(entry.address) and constraint:
-                if not constraints.satisfies(entry.version, constraint):
-                    said = f"{name} {entry.version}, not {constraint}"
-                    yield _finding("lock-version", entry.path, entry.line, said)
+        wanted = [constraint for name, constraint in asked if name == address(entry.address) and constraint]
+        for constraint in wanted:
+            if not constraints.satisfies(entry.version, constraint):
+                said = f"{entry.address} {entry.version}, not {constraint}"
+                yield _finding("lock-version", entry.path, entry.line, said)
 
 
 def _uses(root: _Root) -> Iterator[Finding]:

@@ -191,13 +191,15 @@ def shortened(text: str) -> str:
 
 
 def _either(one: Any, other: Any) -> Any:
-    """Two marks as one: what either marks is marked."""
+    """Two marks as one: what either marks is marked. Of different shapes, a mark anywhere marks all."""
     if one is True or other is True:
         return True
     if isinstance(one, dict) and isinstance(other, dict):
         return {name: _either(one.get(name), other.get(name)) for name in {*one, *other}}
     if isinstance(one, list) and isinstance(other, list):
         return [_either(_at(one, index), _at(other, index)) for index in range(max(len(one), len(other)))]
+    if one and other:
+        return _has_true(one) or _has_true(other)
     return one or other
 
 

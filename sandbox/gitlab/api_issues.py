@@ -3,6 +3,7 @@
 Sources: docs: Issues API, Notes API, Roles and permissions; `lib/api/notes.rb`, `lib/api/helpers/notes_helpers.rb`.
 """
 
+import re
 import time
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +20,15 @@ LONGEST_NOTE = 1_000_000
 LONGEST_DESCRIPTION = 1_048_576
 LONGEST_TITLE = 255
 STATES = {"close": "closed", "reopen": "opened"}
+# Where quick actions are looked for: not inside these blocks. A fence of tildes is none of them.
+BLOCKS = r"^```.+?\n```$", r"^.*`\n*.+?\n*`$", r"^<[^>]+?>\n.+?\n</[^>]+?>$", r"^>>>.+?\n>>>$"
+ACTIONS = (
+    "approve|assign|close|draft|label|merge|ready|rebase|relabel|reopen|title|unapprove|unassign|unlabel"
+)
+QUICK_ACTION = re.compile(
+    rf"(?:{'|'.join(BLOCKS)})|^/(?P<action>{ACTIONS})(?: [^\n]*)?(?:\s*\n|$)",
+    re.MULTILINE | re.DOTALL | re.IGNORECASE,
+)
 
 
 def register(api: Api) -> None:
@@ -159,7 +169,11 @@ class Notes:
         return jsonify(self._note(call, project, iid, number))
 
     def create(self, call: Call, project: Project, iid: int) -> Any:
-        row, body, now = self._row(call, project, iid), _body(call), stamp(time.time())
+        """Make a note, and do the quick actions in it; 202 when there is nothing else in it."""
+        row, now = self._row(call, project, iid), stamp(time.time())
+        body, actions = _acted(row, _body(call))
+        if actions and not body:
+            return jsonify({"commands_changes": {}, "summary": actions}), HTTPStatus.ACCEPTED
         with call.state.lock:
             note = {
                 "id": call.state.next_id("note"),
@@ -178,8 +192,9 @@ class Notes:
         note = self._note(call, project, iid, number)
         if note["author"]["id"] != call.user.id and call.access(project) < Access.MAINTAINER:
             refuse(HTTPStatus.FORBIDDEN)
+        body, _ = _acted(self._row(call, project, iid), _body(call))
         with call.state.lock:
-            note |= {"body": _body(call), "updated_at": stamp(time.time())}
+            note |= {"body": body, "updated_at": stamp(time.time())}
         return jsonify(note)
 
 
@@ -190,3 +205,23 @@ def _body(call: Call) -> str:
         wrong = f'{{:note=>["is too long (maximum is {LONGEST_NOTE} characters)"]}}'
         raise ApiError(HTTPStatus.BAD_REQUEST, {"message": f"400 Bad request - Note {wrong}"})
     return body
+
+
+def _acted(row: Issue | MergeRequest, body: str) -> tuple[str, list[str]]:
+    """Do the quick actions of a note, with the rights of its token, and give what is left of the note.
+
+    Whoever can put a line that begins with a slash into a note acts as the token's user; here only `/close` and
+    `/reopen` do something (docs: Quick actions; `lib/gitlab/quick_actions/extractor.rb`, whose blocks these are).
+    """
+    actions: list[str] = []
+
+    def take(match: re.Match[str]) -> str:
+        if match["action"] is None:
+            return match[0]
+        actions.append(match["action"].lower())
+        return ""
+
+    left = QUICK_ACTION.sub(take, body.replace("\r", "")).rstrip()
+    for action in actions:
+        row.state = STATES.get(action, row.state)
+    return left, actions

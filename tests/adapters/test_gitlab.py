@@ -108,9 +108,9 @@ def test_a_note_is_written_once_and_then_changed(
 
 
 def test_an_equal_note_is_left_alone(server: Gitlab, records: Records, iid: int) -> None:
-    records.write_merge_request_note(iid, MARKER, "same")
+    records.write_merge_request_note(iid, MARKER, "same\r\n\n")
     before = len(server.requests)
-    records.write_merge_request_note(iid, MARKER, "same")
+    records.write_merge_request_note(iid, MARKER, "same\r\n\n")
     assert {request.method for request in server.requests[before:]} == {"GET"}
 
 

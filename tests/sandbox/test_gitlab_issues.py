@@ -90,6 +90,36 @@ def test_bodies_have_a_limit(remote: Any, merge_request: Any) -> None:
         remote.issues.create({"title": "t" * 256})
 
 
+@pytest.mark.parametrize(
+    "block", ["```\n{}\n```", "<details>\n{}\n</details>", ">>>\n{}\n>>>", "````\n{}\n````", "text {}"]
+)
+def test_a_quick_action_in_a_block_is_text(merge_request: Any, remote: Any, block: str) -> None:
+    note = merge_request.notes.create({"body": block.format("/close")})
+    assert note.body == block.format("/close")
+    assert remote.mergerequests.get(1).state == "opened"
+
+
+@pytest.mark.parametrize("block", ["a\n{}", "~~~\n{}\n~~~"])
+def test_a_line_that_begins_with_a_slash_acts(merge_request: Any, remote: Any, block: str) -> None:
+    """Also when a note is changed, and in fences that the extractor does not know."""
+    note = merge_request.notes.create({"body": "plan"})
+    note.body = block.format("/close")
+    note.save()
+    assert "/close" not in merge_request.notes.get(note.id).body
+    assert remote.mergerequests.get(1).state == "closed"
+
+
+def test_a_note_of_nothing_but_quick_actions_is_none(server: Gitlab, token: str, merge_request: Any) -> None:
+    answer = requests.post(
+        f"{server.url}/api/v4/projects/1/merge_requests/1/notes",
+        json={"body": "/close"},
+        headers={"PRIVATE-TOKEN": token},
+        timeout=10,
+    )
+    assert answer.status_code == 202
+    assert merge_request.notes.list(get_all=True) == []
+
+
 def test_a_job_token_reads_notes_and_writes_none(
     server: Gitlab, project: Project, merge_request: Any
 ) -> None:

@@ -12,9 +12,10 @@ import requests
 from sandbox.gitlab import Access, Fault, Gitlab, Project, lost_answer, reset, status
 from sandbox.parts import TERRAFORM
 from sandbox.pytest_parts import require
-from tests.sandbox.terraform import Terraform, gitlab_backend
+from tests.terraform_root import BACKEND, RESOURCES, SLOW, Terraform, gitlab_backend
 
 pytestmark = pytest.mark.servers
+ROOT = BACKEND.replace("{", "{{").replace("}", "}}") + RESOURCES
 STATE = "/api/v4/projects/1/terraform/state/network"
 LOCK = {
     "ID": "lock-1",
@@ -55,14 +56,14 @@ def terraform(server: Gitlab, project: Project, tmp_path: Path) -> Terraform:
     made = Terraform(
         tmp_path / "root", gitlab_backend(server.url, project.id, "network", "gitlab-ci-token", token)
     )
-    made.write()
+    made.write(ROOT.format(value="a"))
     made.run("init")
     return made
 
 
 def test_apply_keeps_versions_and_leaves_no_lock(project: Project, terraform: Terraform) -> None:
     terraform.apply()
-    terraform.write("b")
+    terraform.write(ROOT.format(value="b"))
     terraform.apply()
     state = project.terraform_states["network"]
     assert state.lock is None
@@ -147,7 +148,7 @@ def test_a_lost_answer_to_a_state_that_was_kept(
 
 def test_a_stolen_lock_loses_the_state(server: Gitlab, project: Project, terraform: Terraform) -> None:
     """Whoever forces a lock open in the middle of an apply makes its writes fail."""
-    terraform.write(slow=True)
+    terraform.write(ROOT.format(value="a") + SLOW)
     process = terraform.start("apply", "-auto-approve", "-no-color")
     deadline = time.monotonic() + 60
     while not (terraform.directory / "begun").exists():

@@ -11,35 +11,10 @@ from hypothesis import strategies as st
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import passport, plan_review
-from pipeline_tools.text.passport import Made, Passport, Review, State, Tool, Verdict
-from pipeline_tools.text.terraform_plan import Summary
-from tests.text.plans import KEY, PLANS, SECRET, TEXTS, plan, resource, summarised, summary
+from pipeline_tools.text.passport import Passport, Review, Tool, Verdict
+from tests.text.plans import KEY, PLANS, SECRET, TEXTS, passport_of, plan, resource, summarised, summary
 
 SEAL = b"the key of the seal"
-
-
-def passport_of(made: Summary, **rest: Any) -> Passport:
-    given: dict[str, Any] = {
-        "root": "infra/network",
-        "mode": "normal",
-        "trees": {"infra/network": "a" * 40, "modules/vpn": "b" * 40},
-        "is_dirty": False,
-        "lock_file": "sha256:" + "c" * 64,
-        "state": State("http", "network", "0aa1", 7),
-        "tool": Tool("terraform", "1.11.4"),
-        "providers": {"registry/scaleway/scaleway": "2.81.0"},
-        "plan": "sha256:" + "d" * 64,
-        "made": Made("https://gitlab.example.com/p/1", "https://gitlab.example.com/j/1", "e" * 40, "main", 5),
-    }
-    return Passport(
-        **{**given, **rest},
-        changes=made.changes,
-        outputs=made.outputs,
-        drift=made.drift,
-        counts=made.counts,
-        has_unkeyed=made.has_unkeyed,
-    )
-
 
 REVIEWS = st.none() | st.builds(Review, st.sampled_from(Verdict), TEXTS, st.none() | st.integers(1, 99))
 PASSPORTS = st.builds(

@@ -244,7 +244,17 @@ def test_one_digest_is_one_meaning(before: Any, one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1", "1.0"), ("1000", "1e3"), ("0.5", "5e-1"), ("1e300", "10e299")]
+    ("one", "other"),
+    [
+        ("1", "1.0"),
+        ("1000", "1e3"),
+        ("0.5", "5e-1"),
+        ("1e300", "10e299"),
+        ("1e50", "1" + "0" * 50),
+        ("0", "-0.0e77"),
+        ("0." + "123" * 20, "0." + "123" * 20 + "00"),
+        ("1e999999999", "10e999999998"),
+    ],
 )
 def test_a_number_is_its_value(one: str, other: str) -> None:
     text = json.dumps(plan(resource(after={"n": "NUMBER"})))
@@ -253,6 +263,13 @@ def test_a_number_is_its_value(one: str, other: str) -> None:
         for spelt in (one, other)
     ]
     assert found[0] == found[1]
+
+
+def test_numbers_that_no_float_tells_apart() -> None:
+    text = json.dumps(plan(resource(before={"n": "ONE"}, after={"n": "OTHER"})))
+    made = text.replace('"ONE"', "0." + "1" * 40).replace('"OTHER"', "0." + "1" * 41)
+    (found,) = terraform_plan.read(io.BytesIO(made.encode())).changes
+    assert [attribute.path for attribute in found.attributes] == ["n"]
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,10 @@ resource "scaleway_k8s_pool" "main" {
   public_ip_disabled  = true
   wait_for_pool_ready = true
 
+  # One more before one less. The provider does not send a 0 here when it makes a pool.
   upgrade_policy {
     max_surge       = 1
-    max_unavailable = 0
+    max_unavailable = 1
   }
 }
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = """\
-terraform {{
-  backend "{backend}" {{}}
-}}
+BACKEND = """\
+terraform {
+  backend "http" {}
+}
+"""
+RESOURCES = """\
 resource "terraform_data" "one" {{
   input = "{value}"
 }}
@@ -36,10 +38,8 @@ class Terraform:
 
     directory: Path
     variables: Mapping[str, str] = field(default_factory=dict)
-    backend: str = "http"
 
-    def write(self, value: str = "a", *, slow: bool = False) -> None:
-        text = ROOT.format(backend=self.backend, value=value) + (SLOW if slow else "")
+    def write(self, text: str) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "main.tf").write_text(text)
 
