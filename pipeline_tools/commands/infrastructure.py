@@ -279,8 +279,8 @@ class Infrastructure(Session):
 
     # Several roots -------------------------------------------------------------------------------------------
 
-    def each(self, run: Callable[[Root], Any], *, goes_on: bool) -> None:
-        """Run for every root; `goes_on` after a failure, which is raised at the end.
+    def each(self, run: Callable[[Root], Any], past: tuple[type[PipelineError], ...] = ()) -> None:
+        """Run for every root; a failure of one of the kinds in `past` is raised only when the others are done, too.
 
         Raises:
             PipelineError: the first failure.
@@ -295,7 +295,7 @@ class Infrastructure(Session):
                 run(self.root(path, backend))
             except PipelineError as error:
                 failures.append(error)
-                if not goes_on or len(backends) == 1:
+                if not isinstance(error, past) or len(backends) == 1:
                     raise
                 self.console.failure(error)
         if failures:

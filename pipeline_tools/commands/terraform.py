@@ -15,7 +15,7 @@ from pipeline_tools.adapters import age
 from pipeline_tools.adapters.folder import Folder
 from pipeline_tools.commands.infrastructure import ACCESS, Here, Infrastructure, Roots, opened
 from pipeline_tools.commands.session import Home
-from pipeline_tools.errors import Differs, PipelineError
+from pipeline_tools.errors import Differs, PipelineError, Refused
 from pipeline_tools.options import of
 from pipeline_tools.steps import (
     shape,
@@ -101,7 +101,7 @@ def plan(context: click.Context, /, **_: Any) -> None:
     outcomes: list[terraform_plan.Outcome] = []
     with opened(context) as run:
         reports = _reports(run, "terraform")
-        run.each(lambda root: outcomes.append(_plan(run, root, "normal")), goes_on=True)
+        run.each(lambda root: outcomes.append(_plan(run, root, "normal")), past=(PipelineError,))
         if not run.is_dry_run:
             for path in reports.values():
                 _write(path, terraform_plan.widget(outcomes))
@@ -141,12 +141,13 @@ def _run(
 @terraform.command()
 @of(Applying, Here, *ACCESS, also=("as_reviewed", "plan_recipient", "dry_run"))
 @click.pass_context
-def apply(context: click.Context, /, **_: Any) -> None:
+def apply(context: click.Context, /, **params: Any) -> None:
     """Apply the saved plan of this pipeline, if everything it was made from is as it was; nothing else."""
     with opened(context) as run:
         run.each(
             lambda root: _apply(run, root, partial(_passport, run, root), partial(_decrypted, run, root)),
-            goes_on=False,
+            # One root that is not as reviewed waits for a person; the others need not.
+            past=(Refused,) if params["as_reviewed"] else (),
         )
 
 
@@ -156,7 +157,7 @@ def apply(context: click.Context, /, **_: Any) -> None:
 def destroy(context: click.Context, /, **_: Any) -> None:
     """Plan the destruction of each root, and apply that plan if its passport's deletions are approved."""
     with opened(context) as run:
-        run.each(lambda root: _destroy(run, root), goes_on=False)
+        run.each(lambda root: _destroy(run, root))
 
 
 def _destroy(run: Infrastructure, root: Root) -> None:
@@ -253,7 +254,7 @@ def drift(context: click.Context, /, **_: Any) -> None:
     """Find what differs from what was applied though nobody changed the configuration; one issue a root says so."""
     drifted: list[str] = []
     with opened(context) as run:
-        run.each(lambda root: drifted.extend(_drift(run, root).drifted), goes_on=True)
+        run.each(lambda root: drifted.extend(_drift(run, root).drifted), past=(PipelineError,))
     if drifted:
         raise Differs(f"drift: {len(drifted)} objects", hint="the issue of each root says what to do")
 
@@ -270,7 +271,7 @@ def _drift(run: Infrastructure, root: Root) -> terraform_drift.Outcome:
 def unlock(context: click.Context, /, force: bool, **_: Any) -> None:
     """Show who holds a state's lock; remove it if it is ours and that job has ended."""
     with opened(context) as run:
-        run.each(partial(_unlock, run, force), goes_on=True)
+        run.each(partial(_unlock, run, force), past=(PipelineError,))
 
 
 def _unlock(run: Infrastructure, force: bool, root: Root) -> None:

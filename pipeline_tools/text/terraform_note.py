@@ -125,11 +125,13 @@ def drift_issue(
     sections = [
         Section("Drift: changed outside Terraform", [_change(change) for change in summary.drift]),
         Section(
-            "What an apply would do about it",
+            "Drift: what an apply would change back",
             [_change(change, change.action.value) for change in summary.changes if change not in waiting],
         ),
-        Section("Not applied configuration", [_change(change, change.action.value) for change in waiting]),
-        Section("Not applied outputs", [_output(output) for output in summary.outputs]),
+        Section(
+            "Configured, and not applied yet", [_change(change, change.action.value) for change in waiting]
+        ),
+        Section("Outputs that would change", [_output(output) for output in summary.outputs]),
         Section("Checks that did not pass", [_check(check) for check in summary.failed_checks]),
     ]
     foot = f"---\n{markdown.link('pipeline', pipeline)}\n" if pipeline else ""

@@ -408,3 +408,15 @@ def test_check_names_file_line_and_cure(infra: InfraWorld) -> None:
 def test_the_checkout_is_left_as_it_was(infra: InfraWorld) -> None:
     infra.run("check")
     assert not list(Path(infra.checkout).rglob(".terraform*"))
+
+
+def test_a_root_that_is_not_as_reviewed_does_not_hold_up_the_others(two: InfraWorld) -> None:
+    two.replace("modules/x/main.tf", "input = 1", "input = 2")
+    iid = two.propose("the-second")
+    two.run("plan", job=two.job(merge_request=iid), PT_ROOT="more/hi")
+    two.merge(iid)
+    two.run("plan")
+    message, _ = error(two.run("apply", "--as-reviewed", exit_code=3))
+    assert message == "hello: the plan is not as reviewed (not reviewed)"
+    assert two.state("hello") is None
+    assert two.state("more-hi")

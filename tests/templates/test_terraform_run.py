@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pipeline_tools.text import passport
 from tests.templates.runner import EXECUTE, Runner, publish, with_inputs
+from tests.vault_world import PASSWORD as LENT
 from tests.world import git
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.infra_world import InfraWorld
+    from tests.vault_world import VaultWorld
 
 pytestmark = [pytest.mark.servers, pytest.mark.gitlab_ci_local, pytest.mark.usefixtures("gitlab_ci_local")]
 
@@ -27,10 +30,16 @@ PROTECTED = {**MAIN, "CI_COMMIT_REF_PROTECTED": "true"}
 SCHEDULE = {**PROTECTED, "CI_PIPELINE_SOURCE": "schedule"}
 
 
+@pytest.fixture
+def change() -> tuple[str, str]:
+    """What the published template has in place of what: nothing, unless a test says so."""
+    return "", ""
+
+
 @pytest.fixture(autouse=True)
-def template(infra: InfraWorld, tmp_path: Path) -> None:
+def template(infra: InfraWorld, tmp_path: Path, change: tuple[str, str]) -> None:
     """The template where the example's include says."""
-    publish(infra.gitlab, tmp_path, name="terraform.yml")
+    publish(infra.gitlab, tmp_path, *change, name="terraform.yml")
 
 
 @pytest.fixture
@@ -213,24 +222,61 @@ def test_findings_stop_the_pipeline_before_anything_is_lent(infra: InfraWorld, p
     assert "hello/evil.tf" in checked.said
 
 
+def test_vault_lends_what_the_include_says_to_who_it_says(
+    infra: InfraWorld, pipelines: Pipelines, vault: VaultWorld
+) -> None:
+    infra.main()
+    key = f"PT_PASSPORT_KEY={vault.kv}/dev/app#password"
+    server = {"vault_identity": "inputs", "vault_address": vault.bao.url, "vault_auth": "jwt"}
+    with_inputs(infra.checkout, **server, plan_vault_role="dev", apply_vault_role="none", plan_secret=[key])
+    infra.commit("Vault, by its inputs")
+    given = {
+        "VAULT_ID_TOKEN": vault.id_token(),
+        "PT_VAULT_JWT_MOUNT": f"{vault.id}-jwt",
+        "PT_PASSPORT_KEY": "",
+    }
+    ran = pipelines.start(1, **PROTECTED, **given)
+    assert ran.ended == {"check": "PASS", "plan": "PASS", "apply-as-reviewed": "WARN"}
+    file = ran.runner.artifact("terraform-plan", "plans/hello/passport.json")
+    assert passport.loads(file.read_bytes(), "").verify(LENT.encode())
+    assert LENT not in ran.said
+    denied = pipelines.run(1, "terraform-destroy", **PROTECTED, **given, PT_SECRET=json.dumps([key]))
+    assert "role none" in denied.said
+    assert denied.ended == {"destroy": "WARN"}
+
+
 def hostile(marker: Path) -> str:
     """Text that a shell would run, in every way it could be quoted; if it ran, the marker would be there."""
     touch = f"touch {marker}"
     return f"$({touch})`{touch}`;{touch}&{touch}|{touch}\"$({touch})\"';{touch};'#{{{touch}}}"
 
 
-@pytest.mark.parametrize("job", ["check", "plan", "apply", "drift"])
-def test_no_input_is_ever_executed(infra: InfraWorld, pipelines: Pipelines, tmp_path: Path, job: str) -> None:
-    marker = tmp_path / "executed"
+def with_hostile(pipelines: Pipelines, marker: Path) -> None:
+    """The include with hostile words in every list."""
     evil = hostile(marker)
     lists = ("root", "var_file", "allow_provider", "value", "plan_secret", "apply_secret")
-    infra.main()
-    with_inputs(infra.checkout, **{name: [evil, f"A={evil}"] for name in lists})
-    infra.commit("other inputs")
+    pipelines.infra.main()
+    with_inputs(pipelines.infra.checkout, **{name: [evil, f"A={evil}"] for name in lists})
+    pipelines.infra.commit("other inputs")
+
+
+@pytest.mark.parametrize("job", ["check", "plan", "apply", "drift"])
+def test_no_input_is_ever_executed(pipelines: Pipelines, tmp_path: Path, job: str) -> None:
+    marker = tmp_path / "executed"
+    with_hostile(pipelines, marker)
     ran = pipelines.start(1, f"terraform-{job}", **PROTECTED)
     assert ran.ended in ({job: "FAIL"}, {job: "WARN"})
     assert "Traceback" not in ran.said
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("change", [("pipeline-tools terraform check", "echo $[[ inputs.root ]]")])
+def test_a_value_in_a_script_line_would_be(pipelines: Pipelines, tmp_path: Path) -> None:
+    """The tests above can fail: the same input in a script line is run."""
+    marker = tmp_path / "executed"
+    with_hostile(pipelines, marker)
+    pipelines.start(1, "terraform-check", **PROTECTED)
+    assert marker.exists()
 
 
 @pytest.mark.parametrize(

@@ -369,7 +369,7 @@ def test_drift_apart_from_what_nobody_applied() -> None:
     )
     assert issue.title == "Terraform drift in infra/network"
     assert issue.body.startswith(terraform_note.drift_marker("infra/network"))
-    drift, rest = issue.body.split("#### What an apply would do about it")
-    would, waiting = rest.split("#### Not applied configuration")
+    drift, rest = issue.body.split("#### Drift: what an apply would change back")
+    would, waiting = rest.split("#### Configured, and not applied yet")
     assert ("x.drifted" in drift, "x.drifted" in would, "x.drifted" in waiting) == (True, True, False)
     assert "x.waiting" in waiting
