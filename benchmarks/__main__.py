@@ -173,7 +173,8 @@ def main() -> None:
     """Measure, print and write the page."""
     machine = f"Python {platform.python_version()}, {platform.machine()}"
     rows = [*start_up(), *masked(), *lent(), *releases(), *infrastructure.rows()]
-    text = INTRODUCTION.format(runs=RUNS, machine=machine) + "\n".join(row.markdown() for row in rows) + "\n"
+    table = "\n".join(row.markdown() for row in rows)
+    text = f"{INTRODUCTION.format(runs=RUNS, machine=machine)}{table}\n{infrastructure.EXPLANATION}"
     PAGE.write_text(text)
     print(text)
 
