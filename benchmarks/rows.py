@@ -22,10 +22,10 @@ class Row:
     unit: str = "s"
 
     def markdown(self) -> str:
-        ratio = f"{self.value / self.baseline:.2f}"
+        ratio = f"{self.value / self.baseline:.2f}" if self.baseline else ""
         goal = f"≤ {self.goal:g}" if self.goal else ""
-        digits = 3 if self.unit == "s" else 0
-        mine, other = (f"{number:.{digits}f} {self.unit}" for number in (self.value, self.baseline))
+        digits = {"s": 3, "MB": 3}.get(self.unit, 0)
+        mine, other = (f"{number:.{digits}f} {self.unit}".strip() for number in (self.value, self.baseline))
         return f"| {self.what} | {self.against} | {mine} | {other} | {ratio} | {goal} |"
 
 
