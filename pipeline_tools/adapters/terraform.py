@@ -300,8 +300,9 @@ class Terraform:
         lock = _lock(text)
         if lock:
             return Locked(message, self._completed(lock))
+        flat = " ".join(text.split())
         for pattern, kind, hint in _KNOWN:
-            if re.search(pattern, text):
+            if re.search(pattern, flat):
                 return kind(message, hint=hint)
         if not title:
             message += "\n" + "\n".join(text.splitlines()[-8:])
@@ -326,6 +327,11 @@ _KNOWN: tuple[tuple[str, type[PipelineError], str], ...] = (
         "may this job's credentials read and write the state? GitLab: Developer to plan, Maintainer to apply",
     ),
     (
+        r"(provider packages|available versions|install provider).*(connection refused|no such host|dial tcp|time-?out)",
+        Unavailable,
+        "can this job reach the provider's registry, or a mirror of it (TF_CLI_CONFIG_FILE)? Run it again",
+    ),
+    (
         r"giving up after|connection refused|no such host|TLS handshake timeout|Unexpected HTTP response code 5|StatusCode: (5|0)",
         Unavailable,
         "is the state's server up, and reachable from here? Run it again",
@@ -346,7 +352,7 @@ _KNOWN: tuple[tuple[str, type[PipelineError], str], ...] = (
         "does the root's backend block fit --state?",
     ),
 )
-"""What Terraform says, and what it means for who reads our error; the first that fits."""
+"""What Terraform says (on one line), and what it means for who reads our error; the first that fits."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _FRAME = re.compile(r"^[│╷╵|] ?", re.MULTILINE)
