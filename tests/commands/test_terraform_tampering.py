@@ -23,7 +23,7 @@ def planned(infra: InfraWorld) -> InfraWorld:
     return infra
 
 
-def refused(infra: InfraWorld, *words: str, **variables: str | None) -> str:
+def refused(infra: InfraWorld, *words: str, **variables: Any) -> str:
     """An apply that is refused: no state is written, no lock is taken, nothing is recorded. Its errors."""
     before = infra.state("hello"), len(infra.gitlab.requests)
     found = infra.run("apply", *words, exit_code=3, **variables)
@@ -227,8 +227,10 @@ def touch(infra: InfraWorld, **variables: str) -> None:
     """Somebody else's apply in between; the plans are as they were before it."""
     kept = plans(infra).with_name("kept")
     shutil.copytree(plans(infra), kept)
-    infra.run("plan", **variables)
-    infra.run("apply", "--max-deletes", "9", **variables)
+    infra.variables |= variables
+    infra.run("plan")
+    infra.run("apply", "--max-deletes", "9")
+    infra.variables.clear()
     shutil.rmtree(plans(infra))
     kept.rename(plans(infra))
 
