@@ -256,14 +256,10 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     _record(packages.holder(plan.root), json.dumps(dict(plan.request.holder)), ports)
     narration = ports.narration()
     ended = ports.shop.terraform.apply(cast("Path", plan.path), plan.request.lock_timeout, narration)
-    kept = _kept(ports)
     outcome = _outcome(plan, narration, Status.FAILED if ended.failure or ended.signals else Status.DONE)
     if ended.failure:
-        raise _failed(plan, ended, outcome, kept, ports)
-    done = replace(plan.passport, made=plan.request.made).sealed(plan.request.root.key)
-    for place in (packages.applied(plan.root, done.plan), packages.last_applied(plan.root)):
-        _record(place, passport.dumps(done), ports)
-    ports.discard()
+        raise _failed(plan, ended, outcome, _left(plan, ports), ports)
+    _applied(plan, outcome, ports)
     if ended.signals:
         raise Interrupted(
             ended.signals[0], f"{plan.root}: interrupted, when all was applied already", done=outcome
@@ -271,15 +267,59 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     return outcome
 
 
+def _applied(plan: Plan, outcome: Outcome, ports: Ports) -> None:
+    """Record what was applied, and remove the plan.
+
+    Raises:
+        PipelineError: it cannot be recorded; it is applied all the same, which a next run finds in the state.
+    """
+    done = replace(plan.passport, made=plan.request.made).sealed(plan.request.root.key)
+    try:
+        for place in (packages.applied(plan.root, done.plan), packages.last_applied(plan.root)):
+            _record(place, passport.dumps(done), ports)
+    except PipelineError as error:
+        error.message = f"{plan.root}: {outcome.said}, and that cannot be recorded: {error.message}"
+        error.done = outcome
+        raise
+    ports.discard()
+
+
 def _record(place: Place, text: str, ports: Ports) -> None:
     if ports.registry:
         ports.registry.write_package_file(place.name, place.version, place.file, text.encode())
 
 
-def _kept(ports: Ports) -> str:
-    """Where the state is that could not be stored; empty when it was."""
-    left = ports.shop.terraform.errored_state()
-    return ports.keep(left) if left else ""
+@dataclass(frozen=True)
+class Left:
+    """The state that Terraform could not store: where it is now, and what there is to say of it."""
+
+    path: str
+    lines: tuple[str, ...]
+
+
+def _left(plan: Plan, ports: Ports) -> Left | None:
+    """What Terraform left, kept for a person; None where the state was stored.
+
+    The state in GitLab is the one from before, and so the plan would be found fresh, and applied a second time: from
+    now on it counts as applied.
+    """
+    state = ports.shop.terraform.errored_state()
+    if state is None:
+        return None
+    path, troubles = str(state), []
+    try:
+        path = ports.keep(state)
+    except PipelineError as error:
+        troubles.append(f"it could not be encrypted and is there in clear: {error.message}")
+    made = replace(plan.passport, made=plan.request.made).sealed(plan.request.root.key)
+    try:
+        _record(packages.applied(plan.root, made.plan), passport.dumps(made), ports)
+    except PipelineError as error:
+        troubles.append(
+            f"do not run this job again: that the plan is spent cannot be recorded: {error.message}"
+        )
+    ports.discard()
+    return Left(path, (f"the state could not be stored; it is in {path}", *troubles))
 
 
 def _outcome(plan: Plan, narration: Told, status: Status) -> Outcome:
@@ -288,27 +328,38 @@ def _outcome(plan: Plan, narration: Told, status: Status) -> Outcome:
     return Outcome(status, plan.root, plan.mode, plan.passport.id, applied, unfinished, said)
 
 
-def _failed(plan: Plan, ended: "Applied", outcome: Outcome, kept: str, ports: Ports) -> PipelineError:
+def _failed(plan: Plan, ended: "Applied", outcome: Outcome, left: Left | None, ports: Ports) -> PipelineError:
     """The failure, with how far it came."""
-    lines = [*(f"applied: {item}" for item in outcome.applied)]
-    lines += [f"not finished: {item}" for item in outcome.unfinished]
-    if kept:
-        lines.append(f"the state could not be stored; it is in {kept}")
-    hint = (
-        f"decrypt it with the plan's identity, look at it, and store it: terraform state push ({kept})"
-        if kept
-        else "plan again: what is left is planned"
-    )
-    if ended.signals:
-        lock = ports.shop.terraform.lock()
-        state = f"the state is still locked by {lock}" if lock else "the state is saved and unlocked"
-        head = f"{plan.root}: interrupted; {outcome.said}; {(kept and 'the state is NOT stored') or state}"
-        return Interrupted(ended.signals[0], "\n".join((head, *lines)), hint=hint, done=outcome)
     failure = cast("PipelineError", ended.failure)
-    failure.message = "\n".join((f"{failure.message}; {outcome.said}", *lines))
-    failure.hint = hint if kept or outcome.applied else failure.hint
-    failure.done = outcome
+    head, *more = failure.message.splitlines()
+    lines = [
+        *more,
+        *(f"applied: {item}" for item in outcome.applied),
+        *(f"not finished: {item}" for item in outcome.unfinished),
+        *(left.lines if left else ()),
+    ]
+    hint = failure.hint if not outcome.applied else "plan again: what is left is planned"
+    if left:
+        hint = f"decrypt it with the plan's identity, look at it, and store it: terraform state push ({left.path})"
+    if ended.signals:
+        state = "the state is NOT stored" if left else _standing(ports)
+        text = "\n".join((f"{plan.root}: interrupted; {outcome.said}; {state}", *lines[len(more) :]))
+        return Interrupted(ended.signals[0], text, hint=hint, done=outcome)
+    text = "\n".join((f"{head}; {outcome.said}", *lines))
+    if left:
+        # Not worth retrying as it is, whatever was wrong: a person has to bring the state back first.
+        return PipelineError(text, hint=hint, done=outcome)
+    failure.message, failure.hint, failure.done = text, hint, outcome
     return failure
+
+
+def _standing(ports: Ports) -> str:
+    """Whether the state is unlocked, after Terraform was interrupted."""
+    try:
+        lock = ports.shop.terraform.lock()
+    except PipelineError as error:
+        return f"whether the state is unlocked cannot be read: {error.message.splitlines()[0]}"
+    return f"the state is still locked by {lock}" if lock else "the state is saved and unlocked"
 
 
 STEP = Step("apply", facts, plan, check, apply)
