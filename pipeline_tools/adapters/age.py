@@ -1,6 +1,8 @@
 """Files that only the holder of an age identity can read (age-encryption.org/v1), through pyrage."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pyrage
 
@@ -28,14 +30,37 @@ def encrypt(source: Path, target: Path, to: str) -> None:
     beside = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as reader, beside.open("wb") as writer:
-            # Not encrypt_file: that one overlooks a full disk.
+        with source.open("rb") as reader, beside.open("wb") as file:
+            writer = _Writer(file)
             pyrage.encrypt_io(reader, writer, [key])
+            writer.check()
         beside.replace(target)
     except OSError as error:
         raise PipelineError(f"{target} cannot be written: {_reason(error)}", hint="see --plans") from None
     finally:
         beside.unlink(missing_ok=True)
+
+
+@dataclass
+class _Writer:
+    """A file that remembers that it could not be written: pyrage overlooks it in the last bytes, as in encrypt_file."""
+
+    file: BinaryIO
+    failure: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def check(self) -> None:
+        if self.failure:
+            raise self.failure
 
 
 def decrypt(source: Path, target: Path, identity: Secret) -> None:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from pipeline_tools.errors import PipelineError
+
 
 class Folder:
     """The files below `path`, by their names relative to it."""
@@ -25,12 +27,20 @@ class Folder:
         }
 
     def write(self, name: str, text: str) -> None:
-        """Write one file: beside its place first, then moved there."""
+        """Write one file: beside its place first, then moved there.
+
+        Raises:
+            PipelineError: it cannot be written.
+        """
         path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             beside.write_bytes(text.encode())
             beside.replace(path)
+        except OSError as error:
+            raise PipelineError(
+                f"{path} cannot be written: {error.strerror}", hint="is there room, and may we write there?"
+            ) from None
         finally:
             beside.unlink(missing_ok=True)

@@ -33,13 +33,15 @@ ENDED = frozenset({"success", "failed", "canceled", "skipped"})
 
 @dataclass(frozen=True)
 class Job:
-    """A job: its `id`, name, `status` (GitLab's words) and page, and when it ended, in GitLab's own form."""
+    """A job: its `id`, name, `status` (GitLab's words) and page, when it began and ended, and whose it is (a user name)."""
 
     id: int
     name: str
     status: str
     url: str
     finished_at: str | None = None
+    started_at: str | None = None
+    user: str = ""
 
     @property
     def has_ended(self) -> bool:
@@ -142,7 +144,16 @@ def _pipeline(found: Any) -> Pipeline:
 
 
 def _job(found: Any) -> Job:
-    return Job(found.id, found.name, found.status, found.web_url, found.attributes.get("finished_at"))
+    more = found.attributes
+    return Job(
+        found.id,
+        found.name,
+        found.status,
+        found.web_url,
+        more.get("finished_at"),
+        more.get("started_at"),
+        (more.get("user") or {}).get("username", ""),
+    )
 
 
 def _broke(job: Any) -> bool:

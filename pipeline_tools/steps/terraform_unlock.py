@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pipeline_tools.errors import PipelineError, Refused
@@ -87,22 +88,35 @@ def facts(request: Request, ports: Ports) -> Facts:
     if lock is None:
         return Facts(None, None, None, ())
     read = Reading()
-    holder = read(None, _holder, request.root.path, lock, ports.registry) if ports.registry else None
+    holder = read(None, _holder, request.root.path, ports.registry) if ports.registry else None
     number = holder.get("job") if holder else None
     job = read(None, ports.jobs.job, number) if ports.jobs and isinstance(number, int) else None
-    return Facts(lock, holder, job, read.unread)
+    is_ours = holder is not None and _took(lock, holder, job)
+    return Facts(lock, holder if is_ours else None, job if is_ours else None, read.unread)
 
 
-def _holder(root: str, lock: "Lock", registry: "Records") -> dict[str, Any] | None:
-    """The job that said that it begins to apply, if the lock is from its host."""
+def _holder(root: str, registry: "Records") -> dict[str, Any] | None:
+    """The job that said last that it begins to apply."""
     place = packages.holder(root)
     content = registry.package_file(place.name, place.version, place.file, most=1 << 16)
     try:
         found = json.loads(content or b"null")
     except ValueError:
         return None
-    is_ours = isinstance(found, dict) and found.get("host") == lock.who.rpartition("@")[2]
-    return found if is_ours else None
+    return found if isinstance(found, dict) else None
+
+
+def _took(lock: "Lock", holder: dict[str, Any], job: "Job | None") -> bool:
+    """Whether the lock can be that job's.
+
+    Elsewhere Terraform wrote `user@host` into it. GitLab knows a user and a time of its own clock: a job that began
+    after that only waited for the lock.
+    """
+    if "@" in lock.who:
+        return holder.get("host") == lock.who.rpartition("@")[2]
+    if job is None or job.user != lock.who or not job.started_at:
+        return False
+    return datetime.fromisoformat(job.started_at) <= datetime.fromisoformat(lock.created)
 
 
 def plan(request: Request, facts: Facts) -> Plan:

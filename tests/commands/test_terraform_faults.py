@@ -1,7 +1,9 @@
 """Bad input and a world that does not play along: an exit code, one line, a hint, nothing half done. Terraform is real."""
 
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ from typing import Any
 import pyrage
 import pytest
 
-from sandbox.gitlab.faults import Fault, reset, status
+from sandbox.gitlab.faults import Fault, delay, reset, status
 from sandbox.gitlab.model import StateLock
 from tests.infra_world import InfraWorld
 from tests.world import Ended, error
@@ -148,6 +150,38 @@ def test_a_lock_is_removed_by_force_and_then_there_is_none(applied: InfraWorld) 
     assert applied.project.terraform_states["hello"].lock is None
     assert applied.json("unlock")["status"] == "unchanged"
     applied.run("apply")
+
+
+def killed(infra: InfraWorld, status: str) -> None:
+    """A job took the lock, and its container is gone; GitLab has its job as `status`."""
+    holder = infra.job("apply")
+    infra.gitlab.faults.add(Fault(delay(60), "POST", PUSH, times=1))
+    process = infra.start("apply", job=holder)
+    while not infra.project.terraform_states["hello"].lock:
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    for child in children:
+        os.killpg(int(child), signal.SIGKILL)
+    process.communicate()
+    infra.gitlab.faults.clear()
+    next(job for job in infra.project.jobs if str(job.id) == holder["CI_JOB_ID"]).status = status
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+def test_a_lock_of_ours_whose_job_has_ended_is_removed(applied: InfraWorld, status: str) -> None:
+    killed(applied, status)
+    done = applied.json("unlock")
+    assert done["status"] == "done"
+    assert applied.project.terraform_states["hello"].lock is None
+    assert applied.json("apply")["status"] == "done"
+
+
+def test_a_lock_of_ours_whose_job_still_runs_stays(applied: InfraWorld) -> None:
+    killed(applied, "running")
+    message, _ = failed(applied, "unlock", exit_code=3)
+    assert "is running and holds the lock" in message
+    assert applied.project.terraform_states["hello"].lock
 
 
 # The state's server in mid-apply -------------------------------------------------------------------------------
@@ -340,3 +374,31 @@ def test_no_room_for_the_decrypted_plan(applied: InfraWorld) -> None:
     assert "plan.age cannot be decrypted: File too large" in message
     assert applied.state() == before
     assert applied.json("apply")["status"] == "done"
+
+
+def test_a_state_that_cannot_even_be_encrypted_stays_and_is_said(applied: InfraWorld) -> None:
+    applied.gitlab.faults.add(Fault(status(409), "POST", PUSH, times=None))
+    (plans(applied) / ".errored.tfstate.age.part").symlink_to("/dev/full")
+    done = applied.run("apply", exit_code=1)
+    assert "4 of 4 changes applied" in error(done)[0]
+    assert "hello/errored.tfstate" in done.stderr
+    assert "it could not be encrypted and is there in clear" in done.stderr
+    assert "No space left on device" in done.stderr
+    assert (applied.checkout / "hello" / "errored.tfstate").exists()
+
+
+def test_no_room_for_the_encrypted_plan(infra: InfraWorld) -> None:
+    plans(infra).mkdir(parents=True)
+    (plans(infra) / ".plan.age.part").symlink_to("/dev/full")
+    message, hint = failed(infra, "plan")
+    assert message == "plans/hello/plan.age cannot be written: No space left on device"
+    assert "--plans" in hint
+    assert left(infra) == set()
+
+
+def test_no_room_for_the_passport(infra: InfraWorld) -> None:
+    infra.replace("hello/variables.tf", "default     = 1", "default     = 600")
+    infra.commit("many")
+    message, _ = error(limited(infra, 128, "plan", exit_code=1))
+    assert "passport.json cannot be written: File too large" in message
+    assert left(infra) <= {"plan.age"}
