@@ -6,21 +6,19 @@ version) and /terraform/internals/machine-readable-ui. Every word below was run 
 
 import json
 import logging
-import re
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from http import HTTPStatus
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import requests
-
-from pipeline_tools.adapters import http, process, stream
+from pipeline_tools.adapters import process, stream
+from pipeline_tools.adapters.http_backend import HttpBackend
 from pipeline_tools.adapters.process import CommandFailed
-from pipeline_tools.errors import Denied, Interrupted, PipelineError, Stale, Unavailable
+from pipeline_tools.errors import Interrupted, PipelineError, Stale
+from pipeline_tools.text import terraform_said as said
+from pipeline_tools.text.terraform_said import Lock, Locked
 
 log = logging.getLogger(__name__)
 
@@ -49,26 +47,6 @@ class Version:
     providers: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Lock:
-    """Who holds a state's lock, in Terraform's own words (`statemgr.LockInfo`); empty where the backend does not say.
-
-    GitLab knows ID, user and time (`created`); `who` is then a GitLab user, elsewhere `user@host`.
-    """
-
-    id: str
-    operation: str = ""
-    who: str = ""
-    version: str = ""
-    created: str = ""
-    info: str = ""
-
-    def __str__(self) -> str:
-        since = f" since {self.created}" if self.created else ""
-        what = ", ".join(word for word in (self.operation, f"lock {self.id}") if word)
-        return f"{self.who or 'somebody'}{since} ({what})"
-
-
 @dataclass
 class Told:
     """What a streamed command said: the end of it, masked, to find out what went wrong."""
@@ -81,7 +59,7 @@ class Told:
 
     @property
     def text(self) -> str:
-        return _ANSI.sub("", self.tail.decode(errors="replace"))
+        return said.plain(self.tail.decode(errors="replace"))
 
 
 @dataclass
@@ -240,8 +218,16 @@ class Terraform:
         return Applied(ended.signals, failure)
 
     def unlock(self, lock: str) -> None:
-        """Remove a lock by its ID, whoever holds it."""
-        self._run("force-unlock", "-force", "-no-color", "--", lock)
+        """Remove a lock by its ID, whoever holds it.
+
+        Raises:
+            Stale: by now it is another lock.
+        """
+        backend = self._backend()
+        if backend.address:
+            backend.release(lock)
+        else:
+            self._run("force-unlock", "-force", "-no-color", "--", lock)
 
     # How ---------------------------------------------------------------------------------------------------
 
@@ -271,138 +257,14 @@ class Terraform:
             grace=self.grace,
         )
 
-    def _completed(self, lock: Lock) -> Lock:
-        """A lock with its holder: of an `http` backend's, Terraform prints the ID alone and else who *asks*."""
-        if lock.who:
-            return lock
-        try:
-            backend = json.loads(self._backend_file.read_bytes())["backend"]
-            held = _held(backend["config"], self._env) if backend["type"] == "http" else None
-        except (OSError, ValueError, KeyError, TypeError, requests.RequestException) as error:
-            log.debug("who holds the lock cannot be asked: %s", error)
-            return lock
-        return (
-            replace(lock, who=held["Who"], created=held["Created"])
-            if held and held["ID"] == lock.id
-            else lock
-        )
-
-    @property
-    def _backend_file(self) -> Path:
-        """Where `init` writes the backend's settings."""
-        return self.root / self._env.get("TF_DATA_DIR", ".terraform") / "terraform.tfstate"
-
-    def _failure(self, command: str, said: str, code: int) -> PipelineError:
+    def _failure(self, command: str, told: str, code: int) -> PipelineError:
         """What Terraform said, as the error a person or a template can act on."""
-        text = _plain(said)
-        title = next((line for line in text.splitlines() if line.startswith("Error: ")), "")
-        message = f"terraform {command} in {self.root.name} failed: {title.removeprefix('Error: ') or f'exit code {code}'}"
-        lock = _lock(text)
-        if lock:
-            return Locked(message, self._completed(lock))
-        flat = " ".join(text.split())
-        for pattern, kind, hint in _KNOWN:
-            if re.search(pattern, flat):
-                return kind(message, hint=hint)
-        if not title:
-            message += "\n" + "\n".join(text.splitlines()[-8:])
-        return PipelineError(message, hint="Terraform's own words are above, or with -v")
+        failure = said.failure(command, self.root.name, told, code)
+        if isinstance(failure, Locked) and not failure.lock.who:
+            return Locked(failure.head, self._backend().completed(failure.lock))
+        return failure
 
-
-class Locked(Unavailable):
-    """Somebody else holds the state's lock."""
-
-    def __init__(self, message: str, lock: Lock) -> None:
-        super().__init__(
-            f"{message}\nthe state is locked by {lock}",
-            hint="wait for that job; if it is gone: pipeline-tools terraform unlock",
-        )
-        self.lock = lock
-
-
-_KNOWN: tuple[tuple[str, type[PipelineError], str], ...] = (
-    (
-        r"requires auth|invalid auth|AccessDenied|403 Forbidden|StatusCode: 403|401 Unauthorized|SignatureDoesNotMatch",
-        Denied,
-        "may this job's credentials read and write the state? GitLab: Developer to plan, Maintainer to apply",
-    ),
-    (
-        r"(provider packages|available versions|install provider).*(connection refused|no such host|dial tcp|time-?out)",
-        Unavailable,
-        "can this job reach the provider's registry, or a mirror of it (TF_CLI_CONFIG_FILE)? Run it again",
-    ),
-    (
-        r"giving up after|connection refused|no such host|TLS handshake timeout|Unexpected HTTP response code 5|StatusCode: (5|0)",
-        Unavailable,
-        "is the state's server up, and reachable from here? Run it again",
-    ),
-    (
-        r"does not match any of the checksums|dependency lock file|lock file",
-        PipelineError,
-        "run terraform init and terraform providers lock for linux_amd64 on your machine, and commit .terraform.lock.hcl",
-    ),
-    (
-        r"Failed to query available provider packages|Could not retrieve the list of available versions|registry",
-        PipelineError,
-        "can this job reach the provider's registry, or a mirror of it (TF_CLI_CONFIG_FILE)? Is the provider's name right?",
-    ),
-    (
-        r"Invalid backend configuration argument|Unsupported backend|Backend type",
-        PipelineError,
-        "does the root's backend block fit --state?",
-    ),
-)
-"""What Terraform says (on one line), and what it means for who reads our error; the first that fits."""
-
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_FRAME = re.compile(r"^[│╷╵|] ?", re.MULTILINE)
-_FIELDS = re.compile(r"^\s*(ID|Operation|Who|Version|Created|Info):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
-
-
-def _plain(said: str) -> str:
-    """Terraform's text without colours, frames, and the JSON around it."""
-    text = _FRAME.sub("", _ANSI.sub("", said))
-    return text.replace("\\n", "\n") if '"@level"' in text else text
-
-
-_HTTP_LOCK = re.compile(r"HTTP\s+remote\s+state\s+already\s+locked:\s+ID=(\S+)")
-"""internal/backend/remote-state/http/client.go; for people Terraform breaks the line anywhere."""
-
-
-def _lock(text: str) -> Lock | None:
-    """The holder in an `Error acquiring the state lock`; of an `http` backend's lock only the ID is the holder's."""
-    _, found, block = text.partition("Lock Info:")
-    if not found:
-        return None
-    held = _HTTP_LOCK.search(text)
-    if held:
-        return Lock(held[1])
-    values = dict(_FIELDS.findall(block))
-    names = ("ID", "Operation", "Who", "Version", "Created", "Info")
-    return Lock(*(values.get(name, "") for name in names))
-
-
-def _held(config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The lock as the server of an `http` backend answers it to who asks for one; None if it was free just now.
-
-    Protocol: developer.hashicorp.com/terraform/language/backend/http. There is no other way to read it.
-    """
-
-    def setting(name: str, default: str = "") -> str:
-        return str(config.get(name) or environment.get(f"TF_HTTP_{name.upper()}") or default)
-
-    address = setting("lock_address")
-    ours = {
-        **dict.fromkeys(("Operation", "Info", "Who", "Version", "Created", "Path"), ""),
-        "ID": str(uuid.uuid4()),
-    }
-    with http.session() as session:
-        session.auth = (setting("username"), setting("password"))
-        answer = session.request(setting("lock_method", "LOCK"), address, json=ours)
-        if answer.status_code in {HTTPStatus.CONFLICT, HTTPStatus.LOCKED}:
-            found: dict[str, str] = answer.json()
-            return found
-        if answer.ok:
-            back = setting("unlock_address") or address
-            session.request(setting("unlock_method", "UNLOCK"), back, json=ours)
-    return None
+    def _backend(self) -> HttpBackend:
+        """The server of the state, where `init` wrote which one it is."""
+        file = self.root / self._env.get("TF_DATA_DIR", ".terraform") / "terraform.tfstate"
+        return HttpBackend.read(file, self._env)

@@ -253,7 +253,7 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
         Stale: the state moved in this moment; the driver plans again.
         Interrupted, PipelineError: with what was applied all the same.
     """
-    _record(packages.holder(plan.root), json.dumps(dict(plan.request.holder)), ports)
+    _announce(plan, ports)
     narration = ports.narration()
     ended = ports.shop.terraform.apply(cast("Path", plan.path), plan.request.lock_timeout, narration)
     outcome = _outcome(plan, narration, Status.FAILED if ended.failure or ended.signals else Status.DONE)
@@ -282,6 +282,15 @@ def _applied(plan: Plan, outcome: Outcome, ports: Ports) -> None:
         error.done = outcome
         raise
     ports.discard()
+
+
+def _announce(plan: Plan, ports: Ports) -> None:
+    """Say that this job begins, beside those before it: the retry of a killed job must not hide who holds the lock."""
+    if ports.registry:
+        place = packages.holder(plan.root)
+        content = ports.registry.package_file(place.name, place.version, place.file, most=1 << 16)
+        every = [dict(plan.request.holder), *packages.holders(content)]
+        _record(place, json.dumps(every[: packages.MOST_HOLDERS]), ports)
 
 
 def _record(place: Place, text: str, ports: Ports) -> None:

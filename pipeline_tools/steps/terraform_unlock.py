@@ -1,6 +1,5 @@
 """The unlock step: who holds a state's lock, and its removal where that is safe."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,10 +13,8 @@ from pipeline_tools.text import packages
 if TYPE_CHECKING:
     from pipeline_tools.adapters.gitlab import Job, Project
     from pipeline_tools.adapters.gitlab_records import Records
-    from pipeline_tools.adapters.terraform import Lock, Terraform
-
-ENDED = frozenset({"success", "failed", "canceled", "skipped"})
-"""The statuses of a job that will not run any more (docs.gitlab.com/api/jobs, "scope")."""
+    from pipeline_tools.adapters.terraform import Terraform
+    from pipeline_tools.text.terraform_said import Lock
 
 
 @dataclass(frozen=True)
@@ -88,22 +85,19 @@ def facts(request: Request, ports: Ports) -> Facts:
     if lock is None:
         return Facts(None, None, None, ())
     read = Reading()
-    holder = read(None, _holder, request.root.path, ports.registry) if ports.registry else None
-    number = holder.get("job") if holder else None
-    job = read(None, ports.jobs.job, number) if ports.jobs and isinstance(number, int) else None
-    is_ours = holder is not None and _took(lock, holder, job)
-    return Facts(lock, holder if is_ours else None, job if is_ours else None, read.unread)
+    holders = read([], _holders, request.root.path, ports.registry) if ports.registry else []
+    for holder in holders:
+        number = holder.get("job")
+        job = read(None, ports.jobs.job, number) if ports.jobs and isinstance(number, int) else None
+        if _took(lock, holder, job):
+            return Facts(lock, holder, job, read.unread)
+    return Facts(lock, None, None, read.unread)
 
 
-def _holder(root: str, registry: "Records") -> dict[str, Any] | None:
-    """The job that said last that it begins to apply."""
+def _holders(root: str, registry: "Records") -> list[dict[str, Any]]:
+    """The jobs that said last that they begin to apply."""
     place = packages.holder(root)
-    content = registry.package_file(place.name, place.version, place.file, most=1 << 16)
-    try:
-        found = json.loads(content or b"null")
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    return packages.holders(registry.package_file(place.name, place.version, place.file, most=1 << 16))
 
 
 def _took(lock: "Lock", holder: dict[str, Any], job: "Job | None") -> bool:
@@ -136,7 +130,7 @@ def _refusal(root: str, facts: Facts) -> PipelineError | None:
     if facts.job is None:
         name = facts.holder.get("url") or facts.holder.get("job")
         return Refused(f"{root}: whether job {name} has ended cannot be read", hint=hint)
-    if facts.job.status not in ENDED:
+    if not facts.job.has_ended:
         return Refused(f"{root}: job {facts.job.url} is {facts.job.status} and holds the lock", hint=hint)
     return None
 

@@ -7,11 +7,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline_tools.text.state_backend import slug
 
 FILE = "passport.json"
-HOLDER = "holder.json"
+HOLDERS = "holders.json"
+MOST_HOLDERS = 5
 MOST = 64 * 1024 * 1024
 """Bytes of a passport that are read: more than a plan of any size makes, less than hurts."""
 
@@ -45,8 +47,19 @@ def last_applied(root: str) -> Place:
 
 
 def holder(root: str) -> Place:
-    """The job that began to apply last: Terraform's lock names its host, not the job."""
-    return Place(_name(root), "applying", HOLDER)
+    """The jobs that began to apply last, the newest first: Terraform's lock names a host or a user, not the job."""
+    return Place(_name(root), "applying", HOLDERS)
+
+
+def holders(content: bytes | None) -> list[dict[str, Any]]:
+    """The records in such a file; none in one that is not ours."""
+    try:
+        found = json.loads(content or b"[]")
+    except ValueError:
+        return []
+    return (
+        [item for item in found if isinstance(item, dict)][:MOST_HOLDERS] if isinstance(found, list) else []
+    )
 
 
 def _name(root: str) -> str:
