@@ -1,30 +1,25 @@
 """The bump step: one commit in the env repository that writes the published image into its overlays."""
 
-import difflib
 import hashlib
 import json
 import posixpath
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from semver import Version
-
 from pipeline_tools.errors import Denied, PipelineError, Refused, Stale
+from pipeline_tools.steps import entries, rendering
+from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change
+from pipeline_tools.steps.rendering import Rendered
 from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
-from pipeline_tools.text import kustomization, references, versions
-from pipeline_tools.text.kustomization import FILE_NAMES, Image
+from pipeline_tools.text import references
+from pipeline_tools.text.kustomization import Image
 from pipeline_tools.text.receipt import Bumped, Pushed, Receipt
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.git import Remote
     from pipeline_tools.adapters.kustomize import Kustomize
 
-
-UNKNOWN_DIGEST = "sha256:" + "0" * 64
-"""Stands for the digest in the plan of a release that is not built yet; never written."""
 
 NOBODY = "pipeline-tools@noreply.invalid"
 
@@ -84,17 +79,6 @@ class Facts:
     files: tuple[tuple[str, str], ...]
     earlier: str | None
     unread: tuple[PipelineError, ...]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One entry of one file: what it says at the tip, and what it will say. `status` as of a plan."""
-
-    path: str
-    name: str
-    before: str
-    after: str
-    status: Status
 
 
 @dataclass(frozen=True)
@@ -241,34 +225,10 @@ def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
     branch = request.branch or read("main", ports.remote.head)
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
-    found = [_file(ports.remote, tip, overlay) for overlay in request.overlays] if tip else []
-    is_done = any(_is_written(text, path, request.images) for path, text in found)
+    found = [rendering.file(ports.remote, tip, overlay) for overlay in request.overlays] if tip else []
+    is_done = any(entries.is_written(path, text, request.images) for path, text in found)
     earlier = read(None, ports.remote.find, branch, f"Bump-Id: {request.trailers[0][1]}") if is_done else None
     return Facts(branch=branch, tip=tip, files=tuple(found), earlier=earlier, unread=read.unread)
-
-
-def _file(remote: "Remote", tip: str, overlay: str) -> tuple[str, str]:
-    """Path and text of an overlay's kustomization file."""
-    entries = remote.entries(tip, overlay)
-    if not entries:
-        raise PipelineError(
-            f"there is no folder {overlay} at {tip[:8]}", hint="see --overlay and --env-branch"
-        )
-    names = [
-        entry.name for entry in entries if entry.name in FILE_NAMES and entry.mode in {"100644", "100755"}
-    ]
-    if len(names) != 1:
-        what = f"{len(names)} kustomization files ({', '.join(names)})" if names else "no kustomization file"
-        raise PipelineError(f"{overlay} has {what}", hint=f"keep exactly one of {', '.join(FILE_NAMES)}")
-    path = f"{overlay}/{names[0]}"
-    try:
-        return path, remote.read(tip, path).decode()
-    except UnicodeDecodeError:
-        raise PipelineError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
-
-
-def _is_written(text: str, path: str, images: tuple[Image, ...]) -> bool:
-    return all(kustomization.set_image(text, image, path) == text for image in images)
 
 
 def plan(request: Request, facts: Facts) -> Plan:
@@ -277,14 +237,11 @@ def plan(request: Request, facts: Facts) -> Plan:
     Raises:
         PipelineError: an entry that is missing or cannot be edited safely (see `kustomization.set_image`).
     """
-    files, changes = [], []
+    changes: list[Change] = []
+    files = []
     for path, text in facts.files:
-        edited = text
-        for image in request.images:
-            change = _change(edited, path, image, request.allow_downgrade)
-            changes.append(change)
-            if change.status is Status.PLANNED:
-                edited = kustomization.set_image(edited, image, path)
+        edited, found = entries.edited(path, text, request.images, allow_downgrade=request.allow_downgrade)
+        changes.extend(found)
         if edited != text:
             files.append((path, edited))
     return Plan(
@@ -299,40 +256,6 @@ def plan(request: Request, facts: Facts) -> Plan:
         files=tuple(files),
         earlier=facts.earlier,
     )
-
-
-def _change(text: str, path: str, image: Image, allow_downgrade: bool) -> Change:
-    edited = kustomization.set_image(text, image, path)
-    before, after = _entry(text, path, image.name), _entry(edited, path, image.name)
-    if edited != text and after.digest and image.digest is None:
-        raise PipelineError(
-            f"{path}: image {image.name!r} is pinned to a digest, which {image} does not give",
-            hint="write REPOSITORY:TAG@DIGEST: kustomize would go on deploying the old digest",
-        )
-    is_older = _precedes(after.tag, before.tag) and not allow_downgrade
-    status = Status.UNCHANGED if edited == text else Status.SUPERSEDED if is_older else Status.PLANNED
-    return Change(path, image.name, str(before), _shown(str(after)), status)
-
-
-def _entry(text: str, path: str, name: str) -> Image:
-    return next(entry for entry in kustomization.images(text, path) if entry.name == name)
-
-
-def _shown(text: str) -> str:
-    return text.replace(UNKNOWN_DIGEST, "(known after build)")
-
-
-def _precedes(tag: str | None, current: str | None) -> bool:
-    """SemVer precedence; tags that are no versions have none."""
-    new, old = _version(tag), _version(current)
-    return new is not None and old is not None and new < old
-
-
-def _version(tag: str | None) -> Version | None:
-    try:
-        return versions.parse(tag or "")
-    except Refused:
-        return None
 
 
 def _status(changes: list[Change]) -> Status:
@@ -356,60 +279,23 @@ def check(plan: Plan, ports: Ports) -> Plan:
     """
     if not (plan.files and plan.tip and plan.request and plan.request.render):
         return plan
-    with tempfile.TemporaryDirectory(prefix="pipeline-tools-render-") as scratch:
-        directory = Path(scratch)
-        folders = {posixpath.dirname(path) for path, _ in plan.files}
-        ports.remote.materialise(plan.tip, _closure(ports.remote, plan.tip, folders), directory)
-        before = _render(ports, directory, folders)
-        for path, text in plan.files:
-            (directory / path).write_bytes(text.encode())
-        after = _render(ports, directory, folders)
-    _must_match(plan, after)
-    return replace(
-        plan, diff="".join(_difference(folder, before[folder], after[folder]) for folder in sorted(folders))
-    )
+    found = rendering.both(ports.remote, ports.kustomize, plan.tip, plan.files)
+    _must_match(plan, found)
+    return replace(plan, diff=entries.shown("".join(map(rendering.difference, found))))
 
 
-def _closure(remote: "Remote", tip: str, folders: set[str]) -> tuple[str, ...]:
-    """The folders and every folder that their kustomizations build on."""
-    seen: set[str] = set()
-    waiting = set(folders)
-    while waiting:
-        folder = waiting.pop()
-        seen.add(folder)
-        path, text = _file(remote, tip, folder)
-        below = {
-            posixpath.normpath(posixpath.join(folder, name)) for name in kustomization.folders(text, path)
-        }
-        waiting |= {name for name in below - seen if not name.startswith("..") and remote.entries(tip, name)}
-    return tuple(sorted(seen))
-
-
-def _render(ports: Ports, directory: Path, folders: set[str]) -> dict[str, str]:
-    return {folder: ports.kustomize.build(directory / folder, folder) for folder in folders}
-
-
-def _must_match(plan: Plan, after: dict[str, str]) -> None:
+def _must_match(plan: Plan, found: tuple[Rendered, ...]) -> None:
+    after = {rendered.folder: rendered.after for rendered in found}
     for change in plan.changes:
         rendered = after.get(posixpath.dirname(change.path), change.after)
-        if change.status is Status.PLANNED and change.after not in _shown(rendered):
-            found = sorted(
+        if change.status is Status.PLANNED and change.after not in entries.shown(rendered):
+            images = sorted(
                 {line.split("image:")[1].strip() for line in rendered.splitlines() if "image:" in line}
             )
             raise PipelineError(
-                f"{change.path}: image {change.name!r} matches no workload (there are: {', '.join(found) or 'none'})",
+                f"{change.path}: image {change.name!r} matches no workload (there are: {', '.join(images) or 'none'})",
                 hint="the name in images: must be the one the manifests use",
             )
-
-
-def _difference(folder: str, before: str, after: str) -> str:
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True),
-        _shown(after).splitlines(keepends=True),
-        f"{folder} (now)",
-        f"{folder} (bumped)",
-    )
-    return "".join(lines)
 
 
 def apply(plan: Plan, ports: Ports) -> Outcome:
