@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from pipeline_tools.cli import cli
 from pipeline_tools.text import binding as bindings
-from pipeline_tools.text import runner_lint
+from pipeline_tools.text import env_rules, runner_lint
 from pipeline_tools.text.schema import described
 
 HERE = Path(__file__).parent
@@ -134,6 +134,11 @@ def _field_default(value: object) -> str:
     return "none" if value in (None, ()) else "empty" if value == "" else f"`{json.dumps(value)}`"
 
 
+def env() -> str:
+    """A table for each class of the env repository's rules."""
+    return "\n".join(_part(cls, where) for cls, where in env_rules.PARTS)
+
+
 def rules() -> str:
     """A row for each rule of `runner lint`."""
     rows = [
@@ -161,6 +166,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "options": options,
     "binding": binding,
+    "env_rules": env,
     "rules": rules,
 }
 
