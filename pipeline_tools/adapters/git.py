@@ -8,14 +8,15 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Protocol, Self
 
 from pipeline_tools.adapters import process
 from pipeline_tools.adapters.process import CommandFailed, Environment
-from pipeline_tools.errors import Denied, PipelineError, Unavailable
-from pipeline_tools.text import references
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.text import git_answers, references
 from pipeline_tools.text.credentials import Credential
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,38 @@ class Entry:
     kind: str
     hash: str
     name: str
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Who a commit is by: name and e-mail address of its author and of its committer."""
+
+    author: tuple[str, str]
+    committer: tuple[str, str]
+
+    @property
+    def variables(self) -> Environment:
+        """For git-commit-tree(1), "Commit information"."""
+        return {
+            "GIT_AUTHOR_NAME": self.author[0],
+            "GIT_AUTHOR_EMAIL": self.author[1],
+            "GIT_COMMITTER_NAME": self.committer[0],
+            "GIT_COMMITTER_EMAIL": self.committer[1],
+        }
+
+
+class Signer(Protocol):
+    """Lends git a key: `configuration` and `environment` for the call that signs."""
+
+    def lent(self) -> AbstractContextManager["Loan"]: ...
+
+
+class Loan(Protocol):
+    @property
+    def configuration(self) -> Mapping[str, str]: ...
+
+    @property
+    def environment(self) -> Environment: ...
 
 
 @dataclass
@@ -120,16 +153,24 @@ class Remote:
                 break
         return False
 
-    def find(self, branch: str, text: str) -> str | None:
-        """The newest of the last commits of `branch` whose message has `text` in it, or None."""
+    def find(self, branch: str, trailer: str, value: str) -> str | None:
+        """The newest of the last commits of `branch` with exactly this trailer (git-interpret-trailers(1)), or None.
+
+        The history is deepened for it, without trees or blobs.
+        """
         for depth in _DEPTHS[:2]:
             self._fetch(branch, f"--depth={depth}", "--filter=tree:0")
-            found = self._git(
-                "log", "--max-count=1", "--fixed-strings", f"--grep={text}", "--format=%H", "FETCH_HEAD"
-            )
-            if found:
-                return found.strip()
+            form = f"--format=%H%x09%(trailers:key={trailer},valueonly,unfold,separator=%x09)"
+            for row in self._git("log", form, "FETCH_HEAD").splitlines():
+                commit, *values = row.split("\t")
+                if value in values:
+                    return commit
         return None
+
+    def trailer(self, commit: str, key: str) -> str | None:
+        """The value of a trailer of a fetched commit, or None."""
+        form = f"--format=%(trailers:key={key},valueonly,unfold)"
+        return self._git("log", "--max-count=1", form, commit).strip() or None
 
     def fetch_history(self, branch: str) -> None:
         """Bring all commits of `branch` into the scratch repository, without trees or blobs."""
@@ -170,26 +211,42 @@ class Remote:
 
     # Writing -----------------------------------------------------------------------------------------------
 
-    def commit(self, parent: str, files: Mapping[str, bytes], message: str, author: tuple[str, str]) -> str:
+    def commit(
+        self,
+        parent: str,
+        files: Mapping[str, bytes],
+        message: str,
+        by: Signature,
+        signer: Signer | None = None,
+    ) -> str:
         """Make a commit on `parent` that replaces the content of existing files; nothing else changes.
-
-        `author` is a name and an e-mail address.
 
         Returns:
             Its hash. It exists in the scratch repository until it is pushed.
+
+        Raises:
+            PipelineError: it cannot be signed.
         """
         blobs = {
             PurePosixPath(path): self._git("hash-object", "-w", "--stdin", stdin=content).strip()
             for path, content in files.items()
         }
         tree = self._tree(parent, PurePosixPath(), blobs)
-        who = {
-            "GIT_AUTHOR_NAME": author[0],
-            "GIT_AUTHOR_EMAIL": author[1],
-            "GIT_COMMITTER_NAME": "pipeline-tools",
-            "GIT_COMMITTER_EMAIL": "pipeline-tools@noreply.invalid",
-        }
-        return self._git("commit-tree", tree, "-p", parent, stdin=message.encode(), extra=who).strip()
+        if signer is None:
+            return self._commit(tree, parent, message, by.variables)
+        with signer.lent() as loan:
+            extra = {**by.variables, **loan.environment, **self._configured(loan.configuration)}
+            try:
+                return self._commit(tree, parent, message, extra, "--gpg-sign")
+            except CommandFailed as error:
+                raise PipelineError(
+                    f"the commit cannot be signed: {error.stderr}",
+                    hint="see PT_SIGNING_KEY: a key without a passphrase; gpg or ssh-keygen must be installed",
+                ) from None
+
+    def _commit(self, tree: str, parent: str, message: str, extra: Environment, *words: str) -> str:
+        argv = ("commit-tree", *words, "-p", parent, tree)
+        return self._git(*argv, stdin=message.encode(), extra=extra).strip()
 
     def _tree(self, parent: str, folder: PurePosixPath, blobs: Mapping[PurePosixPath, str]) -> str:
         """Hash of `folder`'s tree with `blobs` in their places."""
@@ -205,24 +262,26 @@ class Remote:
             "mktree", "-z", "--missing", stdin="".join(rows).encode("utf-8", "surrogateescape")
         ).strip()
 
-    def push(self, commit: str, branch: str, options: tuple[str, ...] = ()) -> str:
-        """Move `branch` forward to `commit`.
+    def push(
+        self, commit: str, branch: str, options: tuple[str, ...] = (), *, instead_of: str | None = None
+    ) -> str:
+        """Move `branch` forward to `commit`; with `instead_of` to wherever, if it still is at that commit.
+
+        An empty `instead_of` says that there must be no such branch yet (git-push(1), `--force-with-lease`).
 
         Returns:
             Empty when it was accepted, else what the server or git said. What that means is not in its words
             (a lost answer may follow an accepted push): read the tip again.
         """
         words = [word for option in options for word in ("-o", option)]
-        refspec = f"{commit}:refs/heads/{branch}"
+        ref = f"refs/heads/{branch}"
+        lease = [] if instead_of is None else [f"--force-with-lease={ref}:{instead_of}"]
+        argv = ("push", "--porcelain", *words, *lease, "origin", f"{commit}:{ref}")
         try:
-            self._plain("-C", self._directory, "push", "--porcelain", *words, "origin", refspec, remote=True)
+            self._plain("-C", self._directory, *argv, remote=True)
         except CommandFailed as error:
             return error.stderr
         return ""
-
-    def failure(self, said: str) -> PipelineError | None:
-        """What git's words after a push mean, as far as the transport goes; None where they mean something else."""
-        return failure(self.url, said)
 
     # How ---------------------------------------------------------------------------------------------------
 
@@ -312,43 +371,9 @@ _QUIET = {
     "GIT_LITERAL_PATHSPECS": "1",
 }
 
-_DENIED = re.compile(
-    r"Authentication failed|HTTP Basic: Access denied|could not read (Username|Password)|returned error: 40[13]"
-    r"|not allowed to|Permission denied|not found|does not appear to be a git repository|access rights",
-    re.IGNORECASE,
-)
-_AWAY = re.compile(
-    r"Could not resolve host|Failed to connect|Couldn't connect|Connection (refused|reset|timed out)|timed out"
-    r"|returned error: (429|5\d\d)|early EOF|hung up unexpectedly|Operation too slow|RPC failed|unexpected disconnect",
-    re.IGNORECASE,
-)
-
-
 def _said(url: str, call: Callable[[], bytes]) -> bytes:
     """Run a git command; say transport failures in our words, leave all others as they are."""
     try:
         return call()
     except CommandFailed as error:
-        raise failure(url, error.stderr) or error from None
-
-
-def failure(url: str, said: str) -> PipelineError | None:
-    """What git's error output means, as far as the transport goes; None where it means something else."""
-    if "could not read Username" in said or "could not read Password" in said:
-        return Denied(
-            f"{url} asks for a login, and there is none",
-            hint="is the token's variable empty (PT_ENV_TOKEN for the env project)? A protected variable is absent on "
-            "an unprotected ref",
-        )
-    reason = next(
-        (line for line in reversed(said.splitlines()) if line.startswith(("fatal:", "remote:"))), said
-    )
-    if _AWAY.search(said):
-        return Unavailable(f"{url}: {reason}", hint="is the git server up, and reachable from here?")
-    if _DENIED.search(said):
-        return Denied(
-            f"{url}: {reason}",
-            hint="does the project exist, and does the token have the right scope and role "
-            "(write_repository to push)? A protected variable is empty on an unprotected ref",
-        )
-    return None
+        raise git_answers.failure(url, error.stderr) or error from None

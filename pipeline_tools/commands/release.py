@@ -11,6 +11,7 @@ from pipeline_tools.commands import push as push_command
 from pipeline_tools.commands import tag as tag_command
 from pipeline_tools.commands import trigger as trigger_command
 from pipeline_tools.commands.build import Engine
+from pipeline_tools.commands.bump import Signing
 from pipeline_tools.commands.env_repository import EnvAccess
 from pipeline_tools.commands.registry_access import RegistryAccess
 from pipeline_tools.commands.session import COMMON, ReleaseSession, Source, opened
@@ -22,7 +23,7 @@ from pipeline_tools.steps.shape import Stage
 from pipeline_tools.text.receipt import Built, Bumped, Pushed, Receipt, Tagged
 
 _STEPS = (tag.Options, build.Options, push.Options, bump.Options, trigger.Options)
-_ACCESS = (Engine, RegistryAccess, EnvAccess, TriggerAccess, Source)
+_ACCESS = (Engine, RegistryAccess, EnvAccess, Signing, TriggerAccess, Source)
 
 
 _ANY = Receipt(

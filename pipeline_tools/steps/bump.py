@@ -3,22 +3,27 @@
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pipeline_tools.errors import Denied, PipelineError, Refused, Stale
-from pipeline_tools.steps import entries, rendering
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.steps import branch, entries, gate, image_check, proposing, rendering
 from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change
 from pipeline_tools.steps.rendering import Rendered
-from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
-from pipeline_tools.text import references
+from pipeline_tools.steps.shape import PRIVATE, Patience, Reading, Status, Step
+from pipeline_tools.text import env_rules, proposals, references, versions
+from pipeline_tools.text.env_rules import EnvRules
 from pipeline_tools.text.kustomization import Image
 from pipeline_tools.text.receipt import Bumped, Pushed, Receipt
 
 if TYPE_CHECKING:
-    from pipeline_tools.adapters.git import Remote
+    from pipeline_tools.adapters.git import Remote, Signature, Signer
+    from pipeline_tools.adapters.gitlab import Project
     from pipeline_tools.adapters.kustomize import Kustomize
+    from pipeline_tools.adapters.registry import Registries
 
 
 NOBODY = "pipeline-tools@noreply.invalid"
@@ -33,19 +38,43 @@ class Options:
     overlay: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
     allow_downgrade: bool = False
+    order: str = versions.SEMVER
+    override: str | None = None
     render: bool = True
+    check_image: bool = False
+    platform: str | None = None
     skip_ci: bool = False
+    via_merge_request: bool = False
+    label: tuple[str, ...] = ()
+    reviewer: tuple[str, ...] = ()
+    auto_merge: bool = False
     author_name: str = "pipeline-tools"
     author_email: str = NOBODY
+    committer_name: str = "pipeline-tools"
+    committer_email: str = NOBODY
     project: str | None = None
     pipeline_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A merge request rather than a push, with these labels, reviewers, and asked to merge by itself or not.
+
+    `source` is the project that it comes from.
+    """
+
+    source: str | None
+    labels: tuple[str, ...]
+    reviewers: tuple[str, ...]
+    merges_itself: bool
 
 
 @dataclass(frozen=True)
 class Request:
     """Write `images` into `overlays` of `project`, the env repository.
 
-    `trailers` go under the commit's message; `Bump-Id` among them names this bump for good.
+    `trailers` go under the commit's message; `Bump-Id` among them names this bump for good. `order` is that of versions,
+    None to let an older one follow a newer. `override` is a reason to overrule the env repository's rules.
     """
 
     project: str
@@ -54,30 +83,52 @@ class Request:
     images: tuple[Image, ...]
     trailers: tuple[tuple[str, str], ...]
     author: tuple[str, str]
-    allow_downgrade: bool
+    committer: tuple[str, str]
+    order: str | None
+    override: str | None
     render: bool
+    check_image: bool
+    platform: str | None
     push_options: tuple[str, ...]
+    wish: Wish | None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Ports:
-    """`remote` is the env repository."""
+    """`remote` is the env repository and `project` its GitLab; `sign` makes who a commit is by, `signer` has their key.
+
+    `patience` is for the pipeline of a merge request.
+    """
 
     remote: "Remote"
     kustomize: "Kustomize"
+    sign: Callable[[tuple[str, str], tuple[str, str]], "Signature"]
+    project: Callable[[], "Project"]
+    registries: Callable[[], "Registries"]
+    patience: Patience
+    signer: "Signer | None" = None
+    clock: Callable[[], datetime] = _now
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The tip of the branch, and text and path of each overlay's kustomization file there.
+    """The tip of the branch, path and text of each overlay's kustomization file there, and the rules `now`.
 
-    `earlier` is the commit of this very bump, where it is found in the history.
+    `named` is the commit that wrote what is there: this very bump, or the newer one; None where the history that was
+    read does not say. `proposal` is what there is of a merge request.
     """
 
     branch: str
     tip: str | None
     files: tuple[tuple[str, str], ...]
-    earlier: str | None
+    rules: EnvRules
+    now: datetime
+    named: str | None
+    proposal: proposing.Facts | None
     unread: tuple[PipelineError, ...]
 
 
@@ -91,19 +142,33 @@ class Outcome:
     commit: str | None
     changes: tuple[Change, ...]
     diff: str
+    superseded_by: str | None = None
+    overruled: tuple[str, ...] = ()
+    merge_request: int | None = None
+    url: str | None = None
 
     def summary(self) -> str:
         if self.status is Status.SUPERSEDED:
-            newer = [change for change in self.changes if change.status is Status.SUPERSEDED]
-            found = f"superseded by {newer[0].before} in {newer[0].path} (commit {(self.commit or '')[:8]})"
-            return f"{found}; --allow-downgrade writes the older version all the same"
+            return f"{self._newer()}; --allow-downgrade writes the older version all the same"
         where = self.commit[:8] if self.commit else "(commit known after bump)"
+        if self.merge_request:
+            return f"{where} in !{self.merge_request} of {self.project}: {self.url}"
         return f"{where} on {self.branch} of {self.project}"
+
+    def _newer(self) -> str:
+        found = [change for change in self.changes if change.status is Status.SUPERSEDED]
+        if not found:
+            return f"superseded by a newer version in !{self.merge_request}: {self.url}"
+        by = f"commit {self.superseded_by[:8]}" if self.superseded_by else f"at {(self.commit or '')[:8]}"
+        return f"superseded by {found[0].before} in {found[0].path} ({by})"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The commit to make: its parent `tip`, its `changes`, its `message`; `diff` is the rendered difference."""
+    """The commit to make: its parent `tip`, its `changes`, its `message`; `diff` is the rendered difference.
+
+    `overruled` are the rules that forbid it and are overridden, `source_branch` is where a merge request comes from.
+    """
 
     status: Status
     project: str
@@ -112,15 +177,22 @@ class Plan:
     changes: tuple[Change, ...]
     message: str
     diff: str = ""
+    overruled: tuple[str, ...] = ()
+    source_branch: str | None = None
     unread: tuple[PipelineError, ...] = ()
     request: Request | None = field(default=None, metadata=PRIVATE)
     files: tuple[tuple[str, str], ...] = field(default=(), metadata=PRIVATE)
-    earlier: str | None = field(default=None, metadata=PRIVATE)
+    named: str | None = field(default=None, metadata=PRIVATE)
+    proposal: proposing.Facts | None = field(default=None, metadata=PRIVATE)
+    rebuilds: bool = field(default=True, metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.status is Status.UNCHANGED:
             return
         yield f"{self.project} {self.branch}" + (f" at {self.tip[:8]}" if self.tip else "")
+        if self.source_branch:
+            yield f"  by merge request from {self.source_branch}"
+        yield from (f"  overridden: {rule}" for rule in self.overruled)
         for change in self.changes:
             yield f"{change.path}: {change.name}"
             if change.status is Status.PLANNED:
@@ -130,8 +202,18 @@ class Plan:
         yield from self.diff.splitlines()
 
     def foreseen(self) -> Outcome:
-        commit = None if self.status is Status.PLANNED else self.earlier or self.tip
-        return Outcome(self.status, self.project, self.branch, commit, self.changes, self.diff)
+        found = self.proposal.open if self.proposal else None
+        is_proposed = self.status is Status.PENDING or (self.status is Status.SUPERSEDED and not self._is_newer)
+        commit = found.sha if found and is_proposed else self.named or self.tip
+        outcome = Outcome(self.status, self.project, self.branch, commit, self.changes, self.diff)
+        outcome = replace(outcome, superseded_by=self.named, overruled=self.overruled)
+        if self.status is Status.PLANNED:
+            return replace(outcome, commit=None, superseded_by=None)
+        return replace(outcome, merge_request=found.iid, url=found.url) if found and is_proposed else outcome
+
+    @property
+    def _is_newer(self) -> bool:
+        return any(change.status is Status.SUPERSEDED for change in self.changes)
 
 
 def request(options: Options, receipt: Receipt) -> Request:
@@ -151,10 +233,17 @@ def request(options: Options, receipt: Receipt) -> Request:
         overlays=overlays,
         images=images,
         trailers=_trailers(options, receipt, overlays, images),
-        author=(_signed(options.author_name, "pipeline-tools"), _signed(options.author_email, NOBODY)),
-        allow_downgrade=options.allow_downgrade,
+        author=_who(options.author_name, options.author_email),
+        committer=_who(options.committer_name, options.committer_email),
+        order=None if options.allow_downgrade else options.order,
+        override=_one_line(options.override or "").strip() or None,
         render=options.render,
+        check_image=options.check_image,
+        platform=options.platform,
         push_options=("ci.skip",) if options.skip_ci else (),
+        wish=Wish(options.project, options.label, options.reviewer, options.auto_merge)
+        if options.via_merge_request
+        else None,
     )
 
 
@@ -211,6 +300,10 @@ def _trailers(
     return (("Bump-Id", identity), *((key, _one_line(value)) for key, value in facts if value))
 
 
+def _who(name: str, email: str) -> tuple[str, str]:
+    return _signed(name, "pipeline-tools"), _signed(email, NOBODY)
+
+
 def _signed(value: str, default: str) -> str:
     """`value` as git takes it in a signature (git-commit-tree(1)): without angle brackets and control characters."""
     return _one_line(value.translate({ord("<"): None, ord(">"): None})).strip(" .,:;\"'") or default
@@ -225,37 +318,77 @@ def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
     branch = request.branch or read("main", ports.remote.head)
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
-    found = [rendering.file(ports.remote, tip, overlay) for overlay in request.overlays] if tip else []
-    is_done = any(entries.is_written(path, text, request.images) for path, text in found)
-    earlier = read(None, ports.remote.find, branch, f"Bump-Id: {request.trailers[0][1]}") if is_done else None
-    return Facts(branch=branch, tip=tip, files=tuple(found), earlier=earlier, unread=read.unread)
+    if tip is None:
+        return Facts(branch, None, (), env_rules.NONE, ports.clock(), None, None, read.unread)
+    files = tuple(rendering.file(ports.remote, tip, overlay) for overlay in request.overlays)
+    rules = gate.read(ports.remote, tip)
+    proposed = read(None, partial(_proposal, request, ports, branch, files)) if request.wish else None
+    named = read(None, partial(_named, request, ports.remote, branch, files))
+    return Facts(branch, tip, files, rules, ports.clock(), named, proposed, read.unread)
+
+
+def _named(request: Request, remote: "Remote", branch: str, files: tuple[tuple[str, str], ...]) -> str | None:
+    """The commit behind what the tip says already, by its trailers. The tip's content decides, they only name it."""
+    changes = [change for path, text in files for change in _edited(request, path, text)[1]]
+    newer = next((change for change in changes if change.status is Status.SUPERSEDED), None)
+    if newer:
+        return remote.find(branch, "Image", newer.before.partition("@")[0])
+    if any(change.status is Status.UNCHANGED for change in changes):
+        return remote.find(branch, "Bump-Id", request.trailers[0][1])
+    return None
+
+
+def _proposal(
+    request: Request, ports: Ports, branch: str, files: tuple[tuple[str, str], ...]
+) -> proposing.Facts | None:
+    source = request.wish.source if request.wish else None
+    own = proposing.name(source, branch, request.overlays, request.images)
+    return proposing.facts(ports.remote, ports.project(), own, branch, tuple(path for path, _ in files))
+
+
+def _edited(request: Request, path: str, text: str) -> tuple[str, tuple[Change, ...]]:
+    order = request.order or versions.SEMVER
+    return entries.edited(path, text, request.images, allow_downgrade=request.order is None, order=order)
 
 
 def plan(request: Request, facts: Facts) -> Plan:
     """Decide entry by entry what is to be written.
 
     Raises:
-        PipelineError: an entry that is missing or cannot be edited safely (see `kustomization.set_image`).
+        PipelineError: an entry that is missing or cannot be edited safely (see `kustomization.set_image`);
+        Refused: a rule of the env repository forbids it, or a merge request that was closed.
     """
     changes: list[Change] = []
     files = []
     for path, text in facts.files:
-        edited, found = entries.edited(path, text, request.images, allow_downgrade=request.allow_downgrade)
+        edited, found = _edited(request, path, text)
         changes.extend(found)
         if edited != text:
             files.append((path, edited))
-    return Plan(
+    overruled = gate.passed(facts.rules, changes, facts.now, request.override)
+    plan = Plan(
         status=_status(changes) if facts.tip else Status.PLANNED,
         project=request.project,
         branch=facts.branch,
         tip=facts.tip,
         changes=tuple(changes),
-        message=_message(request),
+        message=_message(request, overruled),
+        overruled=overruled,
         unread=facts.unread,
         request=request,
         files=tuple(files),
-        earlier=facts.earlier,
+        named=facts.named,
+        proposal=facts.proposal,
     )
+    return _proposed(plan, request, facts.proposal) if facts.proposal and files else plan
+
+
+def _proposed(plan: Plan, request: Request, found: proposing.Facts) -> Plan:
+    """The plan, as a merge request."""
+    merges_itself = bool(request.wish and request.wish.merges_itself)
+    paths = tuple(path for path, _ in plan.files)
+    decision = proposing.decide(found, request.images, paths, request.order, merges_itself=merges_itself)
+    return replace(plan, status=decision.status, rebuilds=decision.rebuilds, source_branch=found.branch)
 
 
 def _status(changes: list[Change]) -> Status:
@@ -265,19 +398,29 @@ def _status(changes: list[Change]) -> Status:
     return next(status for status in order if status in found)
 
 
-def _message(request: Request) -> str:
-    images = ", ".join(f"{image.name} {image.tag}" for image in request.images)
-    trailers = "\n".join(f"{key}: {value}" for key, value in request.trailers)
-    return f"Bump {images}\n\n{trailers}\n"
+def _message(request: Request, overruled: tuple[str, ...]) -> str:
+    override = [("Override", request.override)] if overruled and request.override else []
+    trailers = "\n".join(f"{key}: {value}" for key, value in (*request.trailers, *override))
+    return f"{_title(request)}\n\n{trailers}\n"
+
+
+def _title(request: Request) -> str:
+    return "Bump " + ", ".join(f"{image.name} {image.tag}" for image in request.images)
 
 
 def check(plan: Plan, ports: Ports) -> Plan:
-    """Render the overlays before and after; the plan with the difference.
+    """Ask the registry for the images, render the overlays before and after; the plan with the difference.
 
     Raises:
-        PipelineError: an overlay does not render, or an image matches no workload.
+        PipelineError: an image is not in the registry as it is to be written, an overlay does not render, or an image
+            matches no workload.
     """
-    if not (plan.files and plan.tip and plan.request and plan.request.render):
+    if not (plan.files and plan.tip and plan.request):
+        return plan
+    for image in plan.request.images if plan.request.check_image else ():
+        if image.digest != UNKNOWN_DIGEST:
+            image_check.check(image, plan.request.platform, ports.registries())
+    if not plan.request.render:
         return plan
     found = rendering.both(ports.remote, ports.kustomize, plan.tip, plan.files)
     _must_match(plan, found)
@@ -299,7 +442,7 @@ def _must_match(plan: Plan, found: tuple[Rendered, ...]) -> None:
 
 
 def apply(plan: Plan, ports: Ports) -> Outcome:
-    """Commit and push.
+    """Commit and push, to the branch itself or for a merge request.
 
     Raises:
         Stale: the branch has moved; Denied or Refused: it has not, and the server says no;
@@ -307,49 +450,50 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     """
     if plan.tip is None or plan.request is None or UNKNOWN_DIGEST in str(plan.files):
         raise PipelineError("the digest to write is not known", hint="run build and push first")
+    if plan.proposal:
+        return _propose(plan, plan.request, plan.proposal, ports)
+    commit = _committed(plan, plan.tip, plan.request, ports)
+    branch.move(ports.remote, plan.branch, plan.tip, commit, plan.request.push_options)
+    return _written(plan, Status.DONE, commit)
+
+
+def _committed(plan: Plan, tip: str, request: Request, ports: Ports) -> str:
     files = {path: text.encode() for path, text in plan.files}
-    commit = ports.remote.commit(plan.tip, files, plan.message, plan.request.author)
-    said = ports.remote.push(commit, plan.branch, plan.request.push_options)
-    if said:
-        _rejected(plan, commit, said, ports.remote)
+    by = ports.sign(request.author, request.committer)
+    return ports.remote.commit(tip, files, plan.message, by, ports.signer)
+
+
+def _propose(plan: Plan, request: Request, found: proposing.Facts, ports: Ports) -> Outcome:
+    """The commit on a branch of our own, and its merge request; no `ci.skip`: it is its pipeline that is wanted."""
+    wish = request.wish or Wish(None, (), (), merges_itself=False)
+    commit = _committed(plan, str(plan.tip), request, ports) if plan.rebuilds else None
+    text = proposals.description(plan.message, request.overlays, plan.diff)
+    draft = proposals.Draft(found.branch, plan.branch, _title(request), text, wish.labels, wish.reviewers)
+    others = proposing.Ports(ports.remote, ports.project(), ports.patience)
+    opened = proposing.write(found, commit, draft, others, merges_itself=wish.merges_itself)
+    outcome = _written(plan, Status.DONE if opened.is_merged else Status.PENDING, opened.commit)
+    return replace(outcome, merge_request=opened.merge_request.iid, url=opened.merge_request.url)
+
+
+def _written(plan: Plan, status: Status, commit: str) -> Outcome:
     changes = tuple(
         replace(change, status=Status.DONE) if change.status is Status.PLANNED else change
         for change in plan.changes
     )
-    return replace(plan.foreseen(), status=Status.DONE, commit=commit, changes=changes)
-
-
-def _rejected(plan: Plan, commit: str, said: str, remote: "Remote") -> None:
-    """Tell a race from a refusal by the tip alone."""
-    tip = remote.tip(plan.branch)
-    if tip == commit:  # it was accepted, and only the answer was lost
-        return
-    if tip != plan.tip:
-        raise Stale(f"{plan.branch} moved to {(tip or 'nothing')[:8]}")
-    raise _refusal(plan, said, remote)
-
-
-def _refusal(plan: Plan, said: str, remote: "Remote") -> PipelineError:
-    """The cause in the server's words, which choose the exit code and no more."""
-    lines = [line.removeprefix("remote:").strip() for line in said.splitlines()]
-    reason = next((line for line in lines if "GitLab:" in line or "GL-HOOK-ERR" in line), " ".join(lines))
-    message = f"push to {plan.branch} of {plan.project} refused: {reason}"
-    if "not allowed to" in said or "protected branch" in said:
-        return Denied(
-            message,
-            hint=f"allow the token of PT_ENV_TOKEN to push to {plan.branch} (Settings > Repository > Protected "
-            "branches), with scope write_repository",
-        )
-    if "GL-HOOK-ERR" in said or "hook declined" in said:
-        return Refused(message, hint="a push rule or hook of the env project says no")
-    return remote.failure(said) or PipelineError(
-        message, hint="nothing was written; is the env project in order?"
-    )
+    return replace(plan.foreseen(), status=status, commit=commit, changes=changes)
 
 
 def record(receipt: Receipt, outcome: Outcome) -> Receipt:
-    superseded = outcome.status is Status.SUPERSEDED
-    return replace(receipt, bump=Bumped(outcome.project, outcome.branch, outcome.commit, superseded))
+    bumped = Bumped(
+        outcome.project,
+        outcome.branch,
+        outcome.commit,
+        superseded=outcome.status is Status.SUPERSEDED,
+        pending=outcome.status is Status.PENDING,
+        merge_request=outcome.merge_request,
+        url=outcome.url,
+    )
+    return replace(receipt, bump=bumped)
 
 
 STEP = Step("bump", facts, plan, check, apply)

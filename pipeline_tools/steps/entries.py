@@ -5,9 +5,7 @@ Not a step but the bump's decision, which plan makes again on every replay.
 
 from dataclasses import dataclass
 
-from semver import Version
-
-from pipeline_tools.errors import PipelineError, Refused
+from pipeline_tools.errors import PipelineError
 from pipeline_tools.steps.shape import Status
 from pipeline_tools.text import kustomization, versions
 from pipeline_tools.text.kustomization import Image
@@ -28,7 +26,12 @@ class Change:
 
 
 def edited(
-    path: str, text: str, images: tuple[Image, ...], *, allow_downgrade: bool
+    path: str,
+    text: str,
+    images: tuple[Image, ...],
+    *,
+    allow_downgrade: bool,
+    order: str = versions.SEMVER,
 ) -> tuple[str, tuple[Change, ...]]:
     """`text` with `images` written into it, as far as none is older than what is there, and what that changes.
 
@@ -37,7 +40,7 @@ def edited(
     """
     changes = []
     for image in images:
-        change = _change(text, path, image, allow_downgrade)
+        change = _change(text, path, image, None if allow_downgrade else order)
         changes.append(change)
         if change.status is Status.PLANNED:
             text = kustomization.set_image(text, image, path)
@@ -49,7 +52,7 @@ def is_written(path: str, text: str, images: tuple[Image, ...]) -> bool:
     return all(kustomization.set_image(text, image, path) == text for image in images)
 
 
-def _change(text: str, path: str, image: Image, allow_downgrade: bool) -> Change:
+def _change(text: str, path: str, image: Image, order: str | None) -> Change:
     edited = kustomization.set_image(text, image, path)
     before, after = _entry(text, path, image.name), _entry(edited, path, image.name)
     if edited != text and after.digest and image.digest is None:
@@ -57,7 +60,7 @@ def _change(text: str, path: str, image: Image, allow_downgrade: bool) -> Change
             f"{path}: image {image.name!r} is pinned to a digest, which {image} does not give",
             hint="write REPOSITORY:TAG@DIGEST: kustomize would go on deploying the old digest",
         )
-    is_older = _precedes(after.tag, before.tag) and not allow_downgrade
+    is_older = order is not None and versions.precedes(after.tag or "", before.tag or "", order)
     status = Status.UNCHANGED if edited == text else Status.SUPERSEDED if is_older else Status.PLANNED
     return Change(path, image.name, str(before), shown(str(after)), status)
 
@@ -69,16 +72,3 @@ def _entry(text: str, path: str, name: str) -> Image:
 def shown(text: str) -> str:
     """`text` for a person: a digest that is not known yet is no digest."""
     return text.replace(UNKNOWN_DIGEST, "(known after build)")
-
-
-def _precedes(tag: str | None, current: str | None) -> bool:
-    """SemVer precedence; tags that are no versions have none."""
-    new, old = _version(tag), _version(current)
-    return new is not None and old is not None and new < old
-
-
-def _version(tag: str | None) -> Version | None:
-    try:
-        return versions.parse(tag or "")
-    except Refused:
-        return None

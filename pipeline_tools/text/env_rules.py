@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
-from functools import partial
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -275,4 +274,5 @@ def _last(expression: str, now: datetime, zone: ZoneInfo) -> datetime | None:
     return next((tick for tick in ticks if tick <= now), None)
 
 
-_utc = partial(datetime.astimezone, tz=UTC)
+def _utc(tick: datetime) -> datetime:
+    return tick.astimezone(UTC)
