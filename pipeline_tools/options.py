@@ -100,9 +100,7 @@ def _secret(
 ) -> Callable[[F], F]:
     SECRET_VARIABLES.add(variable)
     flag = f"--{name.replace('_', '-')}-file"
-    return click.option(
-        flag, name, cls=cls, envvar=variable, show_envvar=True, metavar="FILE", help=text
-    )
+    return click.option(flag, name, cls=cls, envvar=variable, show_envvar=True, metavar="FILE", help=text)
 
 
 def _output(ctx: click.Context, _param: click.Parameter, value: str) -> str:

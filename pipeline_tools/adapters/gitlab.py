@@ -219,7 +219,9 @@ class Project(Client):
     def _user_id(self, name: str) -> int:
         found: Any = self._client.http_get("/users", {"username": name.removeprefix("@")})
         if not found:
-            raise PipelineError(f"there is no user {name!r} to review", hint="--reviewer takes the user name, as in @anna")
+            raise PipelineError(
+                f"there is no user {name!r} to review", hint="--reviewer takes the user name, as in @anna"
+            )
         return int(found[0]["id"])
 
     def merge_when_ready(self, iid: int, sha: str) -> MergeRequest:
@@ -231,9 +233,13 @@ class Project(Client):
             Stale: its tip is another one; Denied: the token may not merge; PipelineError: it cannot be merged.
         """
         body = {"sha": sha, "auto_merge": True, "merge_when_pipeline_succeeds": True}
-        with self._errors(f"set !{iid} to merge by itself", "Developer, or whoever may merge into the branch"):
+        with self._errors(
+            f"set !{iid} to merge by itself", "Developer, or whoever may merge into the branch"
+        ):
             try:
-                self._client.http_put(f"/projects/{self._project.encoded_id}/merge_requests/{iid}/merge", post_data=body)
+                self._client.http_put(
+                    f"/projects/{self._project.encoded_id}/merge_requests/{iid}/merge", post_data=body
+                )
             except GitlabError as error:
                 if error.response_code == HTTPStatus.CONFLICT:
                     raise Stale(f"!{iid} has another tip than {sha[:8]}") from None
@@ -265,7 +271,9 @@ def _merge_request(row: Any) -> MergeRequest:
         url=row.web_url,
         sha=row.sha,
         description=row.description or "",
-        merged_as=row.attributes.get("merge_commit_sha") or row.attributes.get("squash_commit_sha") or row.sha,
+        merged_as=row.attributes.get("merge_commit_sha")
+        or row.attributes.get("squash_commit_sha")
+        or row.sha,
         has_conflicts=bool(row.attributes.get("has_conflicts")),
         merges_itself=bool(row.attributes.get("merge_when_pipeline_succeeds")),
         pipeline=pipeline or None,

@@ -47,7 +47,9 @@ class Signer:
         Raises:
             PipelineError: it is no key, or one that gpg does not take.
         """
-        text = "".join(f"{line}\n" for line in self.key.reveal().splitlines())  # GitLab may have CRLF, or no last end
+        text = "".join(
+            f"{line}\n" for line in self.key.reveal().splitlines()
+        )  # GitLab may have CRLF, or no last end
         directory = Path(tempfile.mkdtemp(prefix="pipeline-tools-", dir=_memory()))
         try:
             if text.startswith(_GPG):

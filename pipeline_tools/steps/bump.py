@@ -21,7 +21,7 @@ from pipeline_tools.text.receipt import Bumped, Pushed, Receipt
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.git import Remote, Signature, Signer
-    from pipeline_tools.adapters.gitlab import Project
+    from pipeline_tools.adapters.gitlab import MergeRequest, Project
     from pipeline_tools.adapters.kustomize import Kustomize
     from pipeline_tools.adapters.registry import Registries
 
@@ -203,7 +203,9 @@ class Plan:
 
     def foreseen(self) -> Outcome:
         found = self.proposal.open if self.proposal else None
-        is_proposed = self.status is Status.PENDING or (self.status is Status.SUPERSEDED and not self._is_newer)
+        is_proposed = self.status is Status.PENDING or (
+            self.status is Status.SUPERSEDED and not self._is_newer
+        )
         commit = found.sha if found and is_proposed else self.named or self.tip
         outcome = Outcome(self.status, self.project, self.branch, commit, self.changes, self.diff)
         outcome = replace(outcome, superseded_by=self.named, overruled=self.overruled)
@@ -317,14 +319,30 @@ def _one_line(value: str) -> str:
 def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
     branch = request.branch or read("main", ports.remote.head)
+    own = _own(request, branch)
+    newest = read(None, partial(_newest, ports, own, branch)) if own else None
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
     if tip is None:
         return Facts(branch, None, (), env_rules.NONE, ports.clock(), None, None, read.unread)
     files = tuple(rendering.file(ports.remote, tip, overlay) for overlay in request.overlays)
     rules = gate.read(ports.remote, tip)
-    proposed = read(None, partial(_proposal, request, ports, branch, files)) if request.wish else None
-    named = read(None, partial(_named, request, ports.remote, branch, files))
+    paths = tuple(path for path, _ in files)
+    proposed = read(None, proposing.facts, ports.remote, own, newest, paths) if own else None
+    named = read(None, _named, request, ports.remote, branch, files)
     return Facts(branch, tip, files, rules, ports.clock(), named, proposed, read.unread)
+
+
+def _own(request: Request, branch: str) -> str | None:
+    """The branch that a merge request comes from, where one is wished for."""
+    return (
+        proposing.name(request.wish.source, branch, request.overlays, request.images)
+        if request.wish
+        else None
+    )
+
+
+def _newest(ports: Ports, own: str, branch: str) -> "MergeRequest | None":
+    return proposing.newest(ports.project(), own, branch)
 
 
 def _named(request: Request, remote: "Remote", branch: str, files: tuple[tuple[str, str], ...]) -> str | None:
@@ -336,14 +354,6 @@ def _named(request: Request, remote: "Remote", branch: str, files: tuple[tuple[s
     if any(change.status is Status.UNCHANGED for change in changes):
         return remote.find(branch, "Bump-Id", request.trailers[0][1])
     return None
-
-
-def _proposal(
-    request: Request, ports: Ports, branch: str, files: tuple[tuple[str, str], ...]
-) -> proposing.Facts | None:
-    source = request.wish.source if request.wish else None
-    own = proposing.name(source, branch, request.overlays, request.images)
-    return proposing.facts(ports.remote, ports.project(), own, branch, tuple(path for path, _ in files))
 
 
 def _edited(request: Request, path: str, text: str) -> tuple[str, tuple[Change, ...]]:

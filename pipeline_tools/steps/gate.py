@@ -25,14 +25,18 @@ def read(remote: "Remote", tip: str) -> EnvRules:
     if found is None:
         return env_rules.NONE
     if found.mode not in {"100644", "100755"}:
-        raise PipelineError(f"{env_rules.FILE_NAME} is no plain file", hint="no link, no folder: the rules themselves")
+        raise PipelineError(
+            f"{env_rules.FILE_NAME} is no plain file", hint="no link, no folder: the rules themselves"
+        )
     try:
         return env_rules.loads(remote.read(tip, env_rules.FILE_NAME).decode())
     except UnicodeDecodeError:
         raise PipelineError(f"{env_rules.FILE_NAME} is not UTF-8 text", hint="save it as UTF-8") from None
 
 
-def passed(rules: EnvRules, changes: Iterable[Change], now: datetime, override: str | None) -> tuple[str, ...]:
+def passed(
+    rules: EnvRules, changes: Iterable[Change], now: datetime, override: str | None
+) -> tuple[str, ...]:
     """The rules that `override` overrules, in words; none where none forbids what is to be written.
 
     Raises:
@@ -45,5 +49,8 @@ def passed(rules: EnvRules, changes: Iterable[Change], now: datetime, override: 
     ]
     found = tuple(str(objection) for objection in env_rules.objections(rules, targets, now))
     if found and not override:
-        raise Refused("; ".join(found), hint="wait, or bump all the same with --override REASON, which the commit records")
+        raise Refused(
+            "; ".join(found),
+            hint="wait, or bump all the same with --override REASON, which the commit records",
+        )
     return found

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pipeline_tools.errors import PipelineError, Refused
+from pipeline_tools.errors import PipelineError, Refused, Stale
 from pipeline_tools.steps import branch, entries
 from pipeline_tools.steps.shape import Patience, Status
 from pipeline_tools.text import proposals, versions
@@ -61,14 +61,20 @@ def name(project: str | None, target: str, overlays: tuple[str, ...], images: tu
     return f"bump/{slug}-{identity}" if slug else f"bump/{identity}"
 
 
-def facts(remote: "Remote", project: "Project", own: str, target: str, paths: tuple[str, ...]) -> Facts:
-    """Read the branch `own` and its merge requests into `target`; `paths` are the files that a bump would change."""
+def newest(project: "Project", own: str, target: str) -> "MergeRequest | None":
+    """The open merge request from our branch `own` into `target`, else the newest one.
+
+    To be read before the target branch: one that is merged meanwhile then shows in what the branch says.
+    """
     known = project.merge_requests(own, target)
-    newest = next((row for row in known if row.state in OPEN), None) or next(iter(known), None)
-    if newest and newest.state in OPEN:
-        newest = project.merge_request(newest.iid)  # alone, it comes with its pipeline
-    tip = remote.tip(own)
-    if tip is None:
+    found = next((row for row in known if row.state in OPEN), None)
+    # Alone, it comes with its pipeline.
+    return project.merge_request(found.iid) if found else next(iter(known), None)
+
+
+def facts(remote: "Remote", own: str, newest: "MergeRequest | None", paths: tuple[str, ...]) -> Facts:
+    """Read the branch `own`; `paths` are the files that a bump would change."""
+    if remote.tip(own) is None:
         return Facts(own, None, is_ours=True, files=(), newest=newest)
     tip = remote.fetch(own)
     is_ours = remote.trailer(tip, "Bump-Id") is not None
@@ -116,17 +122,19 @@ def decide(
     return Decision(Status.PENDING if is_set and not rebuilds else Status.PLANNED, rebuilds)
 
 
-def _status(
-    found: Facts, images: tuple[Image, ...], paths: tuple[str, ...], order: str | None
-) -> Status:
+def _status(found: Facts, images: tuple[Image, ...], paths: tuple[str, ...], order: str | None) -> Status:
     """How the bump stands on our branch: UNCHANGED when it is all there, SUPERSEDED by a newer one, else PLANNED."""
     if found.tip is None or {path for path, _ in found.files} < set(paths):
         return Status.PLANNED
     statuses = set()
     for path, text in found.files:
-        _, changes = entries.edited(path, text, images, allow_downgrade=order is None, order=order or versions.SEMVER)
+        _, changes = entries.edited(
+            path, text, images, allow_downgrade=order is None, order=order or versions.SEMVER
+        )
         statuses |= {change.status for change in changes if path in paths}
-    return max(statuses, key=(Status.UNCHANGED, Status.PLANNED, Status.SUPERSEDED).index, default=Status.PLANNED)
+    return max(
+        statuses, key=(Status.UNCHANGED, Status.PLANNED, Status.SUPERSEDED).index, default=Status.PLANNED
+    )
 
 
 def _respect(newest: "MergeRequest | None", images: tuple[Image, ...], order: str | None) -> None:
@@ -136,7 +144,11 @@ def _respect(newest: "MergeRequest | None", images: tuple[Image, ...], order: st
     closed = proposals.tags(newest.description)
     for image in images:
         before = closed.get(image.repository)
-        if before and image.tag and (before == image.tag or versions.precedes(image.tag, before, order or versions.SEMVER)):
+        if (
+            before
+            and image.tag
+            and (before == image.tag or versions.precedes(image.tag, before, order or versions.SEMVER))
+        ):
             raise Refused(
                 f"!{newest.iid}, which proposed {image.repository}:{before}, was closed: {newest.url}",
                 hint="open it again there, or release a newer version",
@@ -185,7 +197,10 @@ def _written(found: Facts, draft: "Draft", project: "Project") -> "MergeRequest"
     if found.open is None:
         return project.open_merge_request(draft)
     project.update_merge_request(found.open.iid, draft)
-    return found.open
+    merge_request = project.merge_request(found.open.iid)
+    if merge_request.state not in OPEN:
+        raise Stale(f"!{merge_request.iid} is {merge_request.state}")
+    return merge_request
 
 
 def _merging(merge_request: "MergeRequest", tip: str, before: int, ports: Ports) -> "MergeRequest":
@@ -194,7 +209,11 @@ def _merging(merge_request: "MergeRequest", tip: str, before: int, ports: Ports)
     if found.merges_itself or found.state != "opened":
         return found
     if found.pipeline is None or found.pipeline.status in ENDED_BADLY:
-        why = f"its pipeline {found.pipeline.status}" if found.pipeline else "it has no pipeline that could succeed"
+        why = (
+            f"its pipeline {found.pipeline.status}"
+            if found.pipeline
+            else "it has no pipeline that could succeed"
+        )
         log.warning("!%d does not merge by itself: %s", found.iid, why)
         return found
     return ports.project.merge_when_ready(found.iid, tip)

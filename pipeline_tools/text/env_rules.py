@@ -72,7 +72,9 @@ def _fires(expression: str) -> bool:
     return len(expression.split()) == 5 and bool(next(CronSim(expression, datetime(2024, 1, 1, tzinfo=UTC))))  # noqa: PLR2004 (minute, hour, day, month, weekday)
 
 
-_LINE = Word(f"line of at most {LONGEST} characters", lambda text: text.isprintable() and 0 < len(text) <= LONGEST)
+_LINE = Word(
+    f"line of at most {LONGEST} characters", lambda text: text.isprintable() and 0 < len(text) <= LONGEST
+)
 _CRON = Word("cron expression that ever comes true (minute hour day month weekday)", _fires)
 _ZONE = Word("time zone of the IANA database (`Europe/Paris`)", ZoneInfo)
 _OVERLAYS = Many(Word("glob of folders (`*` stays in one, `**` crosses them)", references.folder), least=1)
@@ -112,7 +114,9 @@ class EnvRules:
     """The whole file."""
 
     schema: int = said(Number(1, 1), "version of the format")
-    freeze_windows: tuple[FreezeWindow, ...] = said(Many(Part(FreezeWindow)), "when nothing is bumped", default=())
+    freeze_windows: tuple[FreezeWindow, ...] = said(
+        Many(Part(FreezeWindow)), "when nothing is bumped", default=()
+    )
     holds: tuple[Hold, ...] = said(Many(Part(Hold)), "what is kept as it is", default=())
 
 
@@ -159,7 +163,8 @@ def _located(rules: EnvRules, lines: Lines) -> EnvRules:
     return replace(
         rules,
         freeze_windows=tuple(
-            replace(window, line=line(f"freeze_windows[{n}]")) for n, window in enumerate(rules.freeze_windows)
+            replace(window, line=line(f"freeze_windows[{n}]"))
+            for n, window in enumerate(rules.freeze_windows)
         ),
         holds=tuple(replace(hold, line=line(f"holds[{n}]")) for n, hold in enumerate(rules.holds)),
     )

@@ -67,7 +67,11 @@ class Manifest:
 
     def platforms(self) -> tuple[str, ...]:
         """What the images of an index run on: os/architecture[/variant] (image-index.md, `platform`)."""
-        rows = [row["platform"] for row in self._rows("manifests") if row.get("platform") and _os(row) != "unknown"]
+        rows = [
+            row["platform"]
+            for row in self._rows("manifests")
+            if row.get("platform") and _os(row) != "unknown"
+        ]
         return tuple(dict.fromkeys(map(_platform, rows)))
 
     def blobs(self) -> tuple[Blob, ...]:

@@ -98,7 +98,9 @@ def dumps(receipt: Receipt) -> str:
     """The receipt as JSON text."""
     sections = {name: value for name, value in asdict(receipt).items() if value is not None}
     if receipt.bump and not receipt.bump.pending:  # what schema 1 has had from the beginning, and no more
-        sections["bump"] = {name: sections["bump"][name] for name in ("project", "branch", "commit", "superseded")}
+        sections["bump"] = {
+            name: sections["bump"][name] for name in ("project", "branch", "commit", "superseded")
+        }
     return json.dumps({"schema": SCHEMA, **sections}, indent=2) + "\n"
 
 

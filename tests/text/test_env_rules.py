@@ -123,8 +123,16 @@ def test_globs_of_folders(glob: str, folder: str, *, matches: bool) -> None:
         ("schema: 1\npromotion: {}\n", 2, "knows no 'promotion'"),
         ("schema: 1\nschema: 1\n", 2, "stands twice"),
         ("schema: 1\nholds: [\n", 3, "malformed YAML"),
-        ("schema: 1\nfreeze_windows:\n- freeze_start: 0 0 * *\n  freeze_end: 0 1 * * *\n", 3, "no cron expression"),
-        ("schema: 1\nfreeze_windows:\n- freeze_start: 0 0 30 2 *\n  freeze_end: 0 1 * * *\n", 3, "no cron expression"),
+        (
+            "schema: 1\nfreeze_windows:\n- freeze_start: 0 0 * *\n  freeze_end: 0 1 * * *\n",
+            3,
+            "no cron expression",
+        ),
+        (
+            "schema: 1\nfreeze_windows:\n- freeze_start: 0 0 30 2 *\n  freeze_end: 0 1 * * *\n",
+            3,
+            "no cron expression",
+        ),
         ("schema: 1\nfreeze_windows:\n- freeze_start: 0 0 * * *\n", 3, "lacks freeze_end"),
         (
             "schema: 1\nfreeze_windows:\n- freeze_start: 0 0 * * *\n  freeze_end: 0 1 * * *\n  cron_timezone: Mars/X\n",
@@ -144,11 +152,17 @@ def test_globs_of_folders(glob: str, folder: str, *, matches: bool) -> None:
         ("schema: 1\nholds:\n- {reason: r, by: b}\n", 3, "names neither images nor overlays"),
         ("schema: 1\nholds:\n- {images: [a], by: b}\n", 3, "lacks reason"),
         ("schema: 1\nholds:\n- {images: [], reason: r, by: b}\n", 3, "needs at least 1"),
-        ("schema: 1\nholds:\n- images: [a]\n  reason: r\n  by: b\n  until: 2026-12-24\n", 6, "no date and time"),
+        (
+            "schema: 1\nholds:\n- images: [a]\n  reason: r\n  by: b\n  until: 2026-12-24\n",
+            6,
+            "no date and time",
+        ),
         ("schema: 1\nholds:\n- images: [a]\n  reason: r\n  by: b\n  until: soon\n", 6, "no date and time"),
         (
-            "schema: 1\nholds:\n- images: [a]\n  reason: r\n  by: b\n  since: 2026-12-24T00:00:00Z\n"
-            "  until: 2026-12-23T00:00:00Z\n",
+            (
+                "schema: 1\nholds:\n- images: [a]\n  reason: r\n  by: b\n  since: 2026-12-24T00:00:00Z\n"
+                "  until: 2026-12-23T00:00:00Z\n"
+            ),
             3,
             "ends before it begins",
         ),
@@ -175,7 +189,14 @@ def test_the_example_freezes_nothing() -> None:
 
 # Time ----------------------------------------------------------------------------------------------------------
 
-ZONES = ("UTC", "Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kolkata")
+ZONES = (
+    "UTC",
+    "Europe/Paris",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Africa/Casablanca",
+    "Asia/Kolkata",
+)
 TURNS = (
     datetime(2026, 3, 29, 1, tzinfo=UTC),  # Paris forward
     datetime(2026, 10, 25, 1, tzinfo=UTC),  # Paris back
@@ -196,7 +217,9 @@ def expressions(draw: st.DrawFn) -> str:
 @st.composite
 def instants(draw: st.DrawFn) -> datetime:
     """Near a change of the clocks, to the minute or just beside it."""
-    near = timedelta(minutes=draw(st.integers(-3 * 1440, 3 * 1440)), seconds=draw(st.sampled_from([-1, 0, 1])))
+    near = timedelta(
+        minutes=draw(st.integers(-3 * 1440, 3 * 1440)), seconds=draw(st.sampled_from([-1, 0, 1]))
+    )
     return draw(st.sampled_from(TURNS)) + near
 
 
