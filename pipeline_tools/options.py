@@ -84,7 +84,10 @@ class KeySetting(SecretSetting):
         is_key = isinstance(value, str) and value.lstrip().startswith("-----BEGIN ")
         if is_key or not isinstance(value, str) or not value:
             return super()._text(ctx, value)
-        return super()._text(ctx, self.type.convert(value, self, ctx))
+        try:
+            return super()._text(ctx, self.type.convert(value, self, ctx))
+        except click.BadParameter:  # its words would show the value, which may be a key in another form
+            raise click.BadParameter("neither a key nor the path of a file", ctx=ctx, param=self) from None
 
 
 def _setting(flag: str, variable: str | list[str], text: str, **kwargs: Any) -> Callable[[F], F]:

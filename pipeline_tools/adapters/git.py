@@ -6,6 +6,7 @@ the trees of the changed paths alone, so the cost does not grow with the reposit
 
 import logging
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -27,6 +28,9 @@ _HELPER = (
 )
 """A credential helper that lives in the environment only (gitcredentials(7), "CUSTOM HELPERS"). Constant text:
 what it says stands in two variables of the git process."""
+
+_LITTLE = 1 << 20
+"""Bytes that a disk has left when a failure on it may well be due to that."""
 
 _DEPTHS = (50, 1000, None)
 """How far to look back for an ancestor, step by step; None is all of the history."""
@@ -321,12 +325,22 @@ class Remote:
     def _directory(self) -> str:
         """The scratch repository, made when first needed: bare, without templates or hooks, a partial clone."""
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="pipeline-tools-")
-            self._plain("init", "--quiet", "--bare", "--template=", self._scratch.name)
-            with (Path(self._scratch.name) / "config").open("a") as config:
-                config.write(_PARTIAL_CLONE)
-            self._plain("-C", self._scratch.name, "config", "remote.origin.url", self.url)
+            try:
+                self._scratch = self._made()
+            except (CommandFailed, OSError) as error:
+                raise PipelineError(
+                    f"no scratch repository can be made in {tempfile.gettempdir()}: {error}",
+                    hint="is that disk full, or read-only? TMPDIR names another place",
+                ) from None
         return self._scratch.name
+
+    def _made(self) -> "tempfile.TemporaryDirectory[str]":
+        scratch = tempfile.TemporaryDirectory(prefix="pipeline-tools-")
+        self._plain("init", "--quiet", "--bare", "--template=", scratch.name)
+        with (Path(scratch.name) / "config").open("a") as config:
+            config.write(_PARTIAL_CLONE)
+        self._plain("-C", scratch.name, "config", "remote.origin.url", self.url)
+        return scratch
 
     def _fetch(self, branch: str, *words: str) -> None:
         refspec = f"+refs/heads/{branch}:refs/heads/fetched"
@@ -346,10 +360,17 @@ class Remote:
     def _run(
         self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
     ) -> bytes:
-        return _said(
-            self.url,
-            lambda: self._plain("-C", self._directory, *words, stdin=stdin, extra=extra, remote=remote),
-        )
+        directory = self._directory
+        try:
+            return self._plain("-C", directory, *words, stdin=stdin, extra=extra, remote=remote)
+        except CommandFailed as error:
+            free = shutil.disk_usage(directory).free
+            if (
+                free < _LITTLE
+            ):  # git has many words for a full disk, and at times none (2.39: FETCH_HEAD not written)
+                error.hint = f"{free // 1024} KiB are left in {tempfile.gettempdir()}: is that disk full? TMPDIR names another"
+                raise
+            raise git_answers.failure(self.url, error.stderr) or error from None
 
     def _plain(
         self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
@@ -408,11 +429,3 @@ def _blob(stream: BytesIO) -> bytes:
     """One answer of `cat-file --batch`: a line with hash, type and size, the content, and a line end."""
     size = int(stream.readline().split()[2])
     return stream.read(size + 1)[:-1]
-
-
-def _said(url: str, call: Callable[[], bytes]) -> bytes:
-    """Run a git command; say transport failures in our words, leave all others as they are."""
-    try:
-        return call()
-    except CommandFailed as error:
-        raise git_answers.failure(url, error.stderr) or error from None

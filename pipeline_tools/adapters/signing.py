@@ -50,7 +50,7 @@ class Signer:
         text = "".join(
             f"{line}\n" for line in self.key.reveal().splitlines()
         )  # GitLab may have CRLF, or no last end
-        directory = Path(tempfile.mkdtemp(prefix="pipeline-tools-", dir=_memory()))
+        directory = Path(tempfile.mkdtemp(prefix="pipeline-tools-signing-", dir=_memory()))
         try:
             if text.startswith(_GPG):
                 with self._gpg(text, directory) as loan:

@@ -26,7 +26,15 @@ def proposing(world: World) -> World:
 
 def words(version: str, *more: str, overlay: str = "overlays/dev") -> tuple[str, ...]:
     return (
-        *("bump", "--env-project", "platform/env", "--overlay", overlay, "--no-render", "--via-merge-request"),
+        *(
+            "bump",
+            "--env-project",
+            "platform/env",
+            "--overlay",
+            overlay,
+            "--no-render",
+            "--via-merge-request",
+        ),
         *("--image", f"demo-app=registry.example.com/apps/demo-app:{version}@{DIGEST}"),
         *more,
     )
@@ -143,7 +151,9 @@ def test_a_branch_that_moves_while_we_push_is_read_again(proposing: World) -> No
     def race(*_: object) -> None:
         if not raced:
             raced.append("now")
-            text = proposing.env("show", f"{branch}:overlays/dev/kustomization.yaml").replace("1.0.0", "1.2.0")
+            text = proposing.env("show", f"{branch}:overlays/dev/kustomization.yaml").replace(
+                "1.0.0", "1.2.0"
+            )
             _commit(proposing, branch, text)
 
     proposing.gitlab.push_hook(proposing.env_project, "race", race)

@@ -72,7 +72,9 @@ def test_an_override_is_recorded(world: World) -> None:
     assert answer["status"] == "done"
     assert trailers(world)["Override"] == "fixes incident 12Bump-Id: forged"
     for part in ("plan", "result"):
-        assert answer[part]["overruled"][0].startswith(".pipeline-tools.yml:3: demo-app in overlays/dev is held")
+        assert answer[part]["overruled"][0].startswith(
+            ".pipeline-tools.yml:3: demo-app in overlays/dev is held"
+        )
 
 
 def test_an_override_that_overrules_nothing_leaves_no_trace(world: World) -> None:
@@ -118,14 +120,15 @@ def test_superseded_names_the_commit_that_was_newer(world: World) -> None:
     answer = world.json(*words("1.4.0"))
     assert answer["status"] == "superseded"
     assert answer["result"]["superseded_by"] == newer
-    assert f"superseded by registry.example.com/apps/demo-app:1.5.0@{DIGEST}" in world.run(*words("1.4.0")).stdout
+    assert (
+        f"superseded by registry.example.com/apps/demo-app:1.5.0@{DIGEST}"
+        in world.run(*words("1.4.0")).stdout
+    )
     assert f"(commit {newer[:8]})" in world.run(*words("1.4.0")).stdout
 
 
 def test_a_newer_one_by_hand_supersedes_without_a_name(world: World) -> None:
-    tip = world.env_commit(
-        "overlays/dev/kustomization.yaml", world.env_file().replace('"0.0.0"', '"2.0.0"')
-    )
+    tip = world.env_commit("overlays/dev/kustomization.yaml", world.env_file().replace('"0.0.0"', '"2.0.0"'))
     answer = world.json(*words("1.4.0"))
     assert (answer["status"], answer["result"]["superseded_by"]) == ("superseded", None)
     assert f"(at {tip[:8]})" in world.run(*words("1.4.0")).stdout
@@ -203,13 +206,19 @@ def test_a_tag_that_stands_for_another_digest(logged_in: World, registry: Regist
     assert logged_in.env_tip == tip
 
 
-@pytest.mark.parametrize(("platform", "exit_code"), [("linux/amd64", 0), ("linux/arm64", 0), ("linux/arm", 1)])
+@pytest.mark.parametrize(
+    ("platform", "exit_code"), [("linux/amd64", 0), ("linux/arm64", 0), ("linux/arm", 1)]
+)
 def test_the_platforms_of_an_index(
     logged_in: World, registry: Registry, repository: str, platform: str, exit_code: int
 ) -> None:
-    children = [registry_images.put_image(registry, repository, "@", layers=(layer,)) for layer in (b"a", b"b")]
+    children = [
+        registry_images.put_image(registry, repository, "@", layers=(layer,)) for layer in (b"a", b"b")
+    ]
     digest = registry_images.put_index(registry, repository, "1.0.0", children)
-    result = logged_in.run(*checked(registry, repository, digest, "--platform", platform), exit_code=exit_code)
+    result = logged_in.run(
+        *checked(registry, repository, digest, "--platform", platform), exit_code=exit_code
+    )
     if exit_code:
         assert f"has no {platform} (it has: linux/amd64, linux/arm64)" in error(result)[0]
 
@@ -230,4 +239,7 @@ def test_author_and_committer_are_who_they_are_said_to_be(world: World, tmp_path
         GITLAB_USER_NAME="Anna",
         GITLAB_USER_EMAIL="anna@example.com",
     )
-    assert world.env("log", "-1", "--format=%an %ae %cn %ce", "main") == "Anna anna@example.com Bot x bot@example.com"
+    assert (
+        world.env("log", "-1", "--format=%an %ae %cn %ce", "main")
+        == "Anna anna@example.com Bot x bot@example.com"
+    )

@@ -19,7 +19,12 @@ MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, not written to)
 
 def run(*argv: str, **environment: str) -> str:
     done = subprocess.run(
-        argv, env={**os.environ, **environment}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        argv,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -71,7 +76,7 @@ def verify_ssh(world: World, key: Path) -> str:
 
 
 def left_over() -> list[str]:
-    return [str(path) for path in MEMORY.glob("pipeline-tools-*")]
+    return [str(path) for path in MEMORY.glob("pipeline-tools-signing-*")]
 
 
 @pytest.mark.parametrize("form", ["value", "file", "crlf", "option"])
@@ -105,7 +110,9 @@ def test_a_commit_that_is_replayed_is_signed_too(world: World, ssh_key: Path) ->
     assert verify_ssh(world, ssh_key)
 
 
-def test_the_key_is_no_argument_and_in_no_childs_environment(world: World, ssh_key: Path, tmp_path: Path) -> None:
+def test_the_key_is_no_argument_and_in_no_childs_environment(
+    world: World, ssh_key: Path, tmp_path: Path
+) -> None:
     programs, seen = tmp_path / "bin", tmp_path / "seen"
     programs.mkdir()
     for name in ("git", "ssh-keygen"):
@@ -123,8 +130,11 @@ def test_the_key_is_no_argument_and_in_no_childs_environment(world: World, ssh_k
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("not a key at all", "PT_SIGNING_KEY"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "neither a GPG nor an SSH private key"),
+        ("not a key at all", "neither a key nor the path of a file"),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+            "neither a GPG nor an SSH private key",
+        ),
         (
             "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----",
             "the commit cannot be signed",
@@ -137,8 +147,9 @@ def test_the_key_is_no_argument_and_in_no_childs_environment(world: World, ssh_k
 )
 def test_what_is_no_key_changes_nothing(world: World, text: str, expected: str) -> None:
     tip = world.env_tip
-    result = world.run(*BUMP, PT_SIGNING_KEY=text, exit_code=2 if expected == "PT_SIGNING_KEY" else 1)
+    result = world.run(*BUMP, PT_SIGNING_KEY=text, exit_code=1 if text.startswith("-----") else 2)
     assert expected in result.stderr
+    assert text not in result.stderr
     assert world.env_tip == tip
     assert left_over() == []
 

@@ -226,7 +226,7 @@ def instants(draw: st.DrawFn) -> datetime:
 def forward(expression: str, zone: str, now: datetime) -> list[datetime]:
     """Every time the expression comes true from nine days before to nine days after, by counting forward only."""
     begin = (now - timedelta(days=9)).astimezone(ZoneInfo(zone))
-    found = []
+    found: list[datetime] = []
     for tick in CronSim(expression, begin):
         if tick.astimezone(UTC) > now + timedelta(days=9):
             return found
