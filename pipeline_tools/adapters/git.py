@@ -165,7 +165,8 @@ class Remote:
 
     def files(self, commit: str, *folders: str) -> dict[str, str]:
         """Hash by path of every file of a fetched commit, or of those below `folders`; links and submodules are none."""
-        text = self._git("ls-tree", "-r", "-z", commit, *[f"{folder}/" for folder in folders])
+        below = [] if "" in folders else [f"{folder}/" for folder in folders]
+        text = self._git("ls-tree", "-r", "-z", commit, *below)
         rows = [re.fullmatch(r"100\d+ blob (\w+)\t(.*)", row, re.DOTALL) for row in text.split("\0")]
         return {row[2]: row[1] for row in rows if row}
 
@@ -182,7 +183,8 @@ class Remote:
         """Write whole folders of a fetched commit below `directory`, by one batch from the remote."""
         self._bring(self.files(commit, *folders).values())
         index = {"GIT_INDEX_FILE": str(directory / ".index"), "GIT_WORK_TREE": str(directory)}
-        self._run("checkout", "--quiet", commit, "--", *folders, remote=True, extra=index)
+        paths = [folder or "." for folder in folders]
+        self._run("checkout", "--quiet", commit, "--", *paths, remote=True, extra=index)
         (directory / ".index").unlink()
 
     def _bring(self, hashes: Iterable[str]) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import Denied, PipelineError, Refused, Stale
-from pipeline_tools.steps import entries, rendering
-from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change
-from pipeline_tools.steps.rendering import Rendered
+from pipeline_tools.steps import entries, overlays, rendering
+from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change, Wish
+from pipeline_tools.steps.rendering import Proof
 from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
 from pipeline_tools.text import references
-from pipeline_tools.text.kustomization import Image
+from pipeline_tools.text.kustomization import Image, Pin
 from pipeline_tools.text.receipt import Bumped, Pushed, Receipt
+from pipeline_tools.text.rendered import Move
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.git import Remote
@@ -32,8 +33,10 @@ class Options:
     env_branch: str | None = None
     overlay: tuple[str, ...] = ()
     image: tuple[str, ...] = ()
+    pin: str = "both"
     allow_downgrade: bool = False
     render: bool = True
+    dependents: bool = False
     skip_ci: bool = False
     author_name: str = "pipeline-tools"
     author_email: str = NOBODY
@@ -43,7 +46,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """Write `images` into `overlays` of `project`, the env repository.
+    """Write a wish's images into `overlays` (folders, or globs of them) of `project`, the env repository.
 
     `trailers` go under the commit's message; `Bump-Id` among them names this bump for good.
     """
@@ -51,11 +54,11 @@ class Request:
     project: str
     branch: str | None
     overlays: tuple[str, ...]
-    images: tuple[Image, ...]
+    wish: Wish
     trailers: tuple[tuple[str, str], ...]
     author: tuple[str, str]
-    allow_downgrade: bool
     render: bool
+    dependents: bool
     push_options: tuple[str, ...]
 
 
@@ -83,13 +86,14 @@ class Facts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The env repository's `commit` on `branch` that is the bump, or contains it."""
+    """The env repository's `commit` on `branch` that is the bump, or contains it; `workloads` and `diff` as planned."""
 
     status: Status
     project: str
     branch: str
     commit: str | None
     changes: tuple[Change, ...]
+    workloads: tuple[Move, ...]
     diff: str
 
     def summary(self) -> str:
@@ -103,7 +107,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """The commit to make: its parent `tip`, its `changes`, its `message`; `diff` is the rendered difference."""
+    """The commit to make: its parent `tip`, its `changes`, its `message`.
+
+    `workloads` are the containers that get another image by it, `diff` is all of the rendered difference.
+    """
 
     status: Status
     project: str
@@ -111,6 +118,7 @@ class Plan:
     tip: str | None
     changes: tuple[Change, ...]
     message: str
+    workloads: tuple[Move, ...] = ()
     diff: str = ""
     unread: tuple[PipelineError, ...] = ()
     request: Request | None = field(default=None, metadata=PRIVATE)
@@ -127,11 +135,14 @@ class Plan:
                 yield from (f"  - {change.before}", f"  + {change.after}")
             else:
                 yield f"  {change.status}: {change.before}"
+        yield from (f"{move.folder}: {move}" for move in self.workloads)
         yield from self.diff.splitlines()
 
     def foreseen(self) -> Outcome:
         commit = None if self.status is Status.PLANNED else self.earlier or self.tip
-        return Outcome(self.status, self.project, self.branch, commit, self.changes, self.diff)
+        return Outcome(
+            self.status, self.project, self.branch, commit, self.changes, self.workloads, self.diff
+        )
 
 
 def request(options: Options, receipt: Receipt) -> Request:
@@ -141,19 +152,20 @@ def request(options: Options, receipt: Receipt) -> Request:
         PipelineError: no overlay, no image, nothing to write, or a value against its grammar.
     """
     named(options)
-    images = tuple(_wanted(word, receipt.push) for word in options.image)
+    pin = Pin(options.pin)
+    images = tuple(_wanted(word, receipt.push, pin) for word in options.image)
     if len({image.name for image in images}) < len(images):
         raise PipelineError("one image is named twice", hint="give each --image once")
-    overlays = tuple(dict.fromkeys(references.folder(overlay) for overlay in options.overlay))
+    folders = tuple(dict.fromkeys(references.folder(overlay) for overlay in options.overlay))
     return Request(
         project=options.env_project,
         branch=references.branch(options.env_branch) if options.env_branch else None,
-        overlays=overlays,
-        images=images,
-        trailers=_trailers(options, receipt, overlays, images),
+        overlays=folders,
+        wish=Wish(images, pin, adds=options.render, allow_downgrade=options.allow_downgrade),
+        trailers=_trailers(options, receipt, folders, images),
         author=(_signed(options.author_name, "pipeline-tools"), _signed(options.author_email, NOBODY)),
-        allow_downgrade=options.allow_downgrade,
         render=options.render,
+        dependents=options.dependents,
         push_options=("ci.skip",) if options.skip_ci else (),
     )
 
@@ -171,7 +183,7 @@ def named(options: Options) -> None:
         )
 
 
-def _wanted(word: str, pushed: Pushed | None) -> Image:
+def _wanted(word: str, pushed: Pushed | None, pin: Pin) -> Image:
     name, equals, text = word.partition("=")
     if not equals:
         if pushed is None:
@@ -179,22 +191,20 @@ def _wanted(word: str, pushed: Pushed | None) -> Image:
                 f"nothing is known to write for image {name!r}",
                 hint=f"run push first (its receipt says it), or give --image {name}=REPOSITORY:TAG@DIGEST",
             )
-        return Image(name, _other(pushed.repository, name), pushed.tag, pushed.digest or UNKNOWN_DIGEST)
-    found = references.reference(text)
-    if not found.tag:
+        return Image(name, pushed.repository, pushed.tag, pushed.digest or UNKNOWN_DIGEST)
+    # kustomize's own word for "the name stays": `kustomize edit set image --help`.
+    found = references.reference(name + text[1:] if text.startswith(("*:", "*@")) else text)
+    if not found.tag and pin is not Pin.DIGEST:
         raise PipelineError(
             f"--image {word}: a tag is missing", hint="write REPOSITORY:TAG or REPOSITORY:TAG@DIGEST"
         )
-    return Image(name, _other(found.name, name), found.tag, found.digest)
-
-
-def _other(repository: str, name: str) -> str | None:
-    """`newName`, where it is another one than the manifests' own."""
-    return repository if repository != name else None
+    image = Image(name, None if text.startswith("*") else found.name, found.tag, found.digest)
+    image.pinned(pin)  # what it lacks shows now
+    return image
 
 
 def _trailers(
-    options: Options, receipt: Receipt, overlays: tuple[str, ...], images: tuple[Image, ...]
+    options: Options, receipt: Receipt, folders: tuple[str, ...], images: tuple[Image, ...]
 ) -> tuple[tuple[str, str], ...]:
     """git-interpret-trailers(1): the facts about a bump that outlive the pipeline."""
     tag = receipt.tag
@@ -206,7 +216,7 @@ def _trailers(
         *(("Image", str(replace(image, digest=None))) for image in images),
         *(("Image-Digest", image.digest) for image in images),
     )
-    what = [options.project, tag and tag.commit, overlays, [str(image) for image in images]]
+    what = [options.project, tag and tag.commit, folders, [str(image) for image in images]]
     identity = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     return (("Bump-Id", identity), *((key, _one_line(value)) for key, value in facts if value))
 
@@ -225,8 +235,9 @@ def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
     branch = request.branch or read("main", ports.remote.head)
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
-    found = [rendering.file(ports.remote, tip, overlay) for overlay in request.overlays] if tip else []
-    is_done = any(entries.is_written(path, text, request.images) for path, text in found)
+    folders = overlays.resolve(ports.remote, tip, request.overlays) if tip else ()
+    found = [overlays.file(ports.remote, tip, folder) for folder in folders] if tip else []
+    is_done = any(entries.is_written(path, text, request.wish) for path, text in found)
     earlier = read(None, ports.remote.find, branch, f"Bump-Id: {request.trailers[0][1]}") if is_done else None
     return Facts(branch=branch, tip=tip, files=tuple(found), earlier=earlier, unread=read.unread)
 
@@ -240,7 +251,7 @@ def plan(request: Request, facts: Facts) -> Plan:
     changes: list[Change] = []
     files = []
     for path, text in facts.files:
-        edited, found = entries.edited(path, text, request.images, allow_downgrade=request.allow_downgrade)
+        edited, found = entries.edited(path, text, request.wish)
         changes.extend(found)
         if edited != text:
             files.append((path, edited))
@@ -266,7 +277,7 @@ def _status(changes: list[Change]) -> Status:
 
 
 def _message(request: Request) -> str:
-    images = ", ".join(f"{image.name} {image.tag}" for image in request.images)
+    images = ", ".join(f"{image.name} {image.tag or image.digest}" for image in request.wish.images)
     trailers = "\n".join(f"{key}: {value}" for key, value in request.trailers)
     return f"Bump {images}\n\n{trailers}\n"
 
@@ -279,23 +290,32 @@ def check(plan: Plan, ports: Ports) -> Plan:
     """
     if not (plan.files and plan.tip and plan.request and plan.request.render):
         return plan
-    found = rendering.both(ports.remote, ports.kustomize, plan.tip, plan.files)
-    _must_match(plan, found)
-    return replace(plan, diff=entries.shown("".join(map(rendering.difference, found))))
-
-
-def _must_match(plan: Plan, found: tuple[Rendered, ...]) -> None:
-    after = {rendered.folder: rendered.after for rendered in found}
+    proof = rendering.proof(
+        ports.remote, ports.kustomize, plan.tip, plan.files, dependents=plan.request.dependents
+    )
     for change in plan.changes:
-        rendered = after.get(posixpath.dirname(change.path), change.after)
-        if change.status is Status.PLANNED and change.after not in entries.shown(rendered):
-            images = sorted(
-                {line.split("image:")[1].strip() for line in rendered.splitlines() if "image:" in line}
-            )
-            raise PipelineError(
-                f"{change.path}: image {change.name!r} matches no workload (there are: {', '.join(images) or 'none'})",
-                hint="the name in images: must be the one the manifests use",
-            )
+        _must_match(change, proof)
+    return replace(
+        plan,
+        workloads=tuple(_known(move) for rendering in proof.renderings for move in rendering.moves),
+        diff=entries.shown("".join(rendering.difference for rendering in proof.renderings)),
+    )
+
+
+def _known(move: Move) -> Move:
+    return replace(move, after=entries.shown(move.after))
+
+
+def _must_match(change: Change, proof: Proof) -> None:
+    """What is written is what a workload runs: not so where the name is misspelt, or something later overrides it."""
+    if change.status is not Status.PLANNED:
+        return
+    uses = proof.uses(posixpath.dirname(change.path))
+    if change.after not in {entries.shown(use.image) for use in uses}:
+        raise PipelineError(
+            f"{change.path}: image {change.name!r} matches no workload (there are: {rendering.listed(uses)})",
+            hint="the name in images: must be the one the manifests use, and nothing later may replace it",
+        )
 
 
 def apply(plan: Plan, ports: Ports) -> Outcome:

@@ -6,7 +6,8 @@ the whole file; here the document is composed for its node positions and the new
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -27,6 +28,14 @@ _SAFE = re.compile(r"[A-Za-z0-9._/:-]+")
 _FIELDS = {"name": "name", "newName": "new_name", "newTag": "tag", "digest": "digest"}
 
 
+class Pin(StrEnum):
+    """What an entry says of the image it deploys; with a digest, the tag is there for people."""
+
+    TAG = "tag"
+    DIGEST = "digest"
+    BOTH = "both"
+
+
 @dataclass(frozen=True)
 class Image:
     """One entry of `images:`. `name` is what the manifests say, the others what it is replaced by."""
@@ -40,6 +49,21 @@ class Image:
     def repository(self) -> str:
         """What the cluster pulls from: `newName`, else `name`."""
         return self.new_name or self.name
+
+    def pinned(self, pin: Pin) -> "Image":
+        """What is written of it: with one of tag and digest alone, the other is taken away.
+
+        Raises:
+            PipelineError: it has not what it is to be pinned to.
+        """
+        if pin is Pin.BOTH:
+            return self
+        if not getattr(self, pin):
+            raise PipelineError(
+                f"image {self} has no {pin}, which --pin {pin} is to write",
+                hint="name it REPOSITORY:TAG@DIGEST",
+            )
+        return replace(self, digest="") if pin is Pin.TAG else replace(self, tag="")
 
     def __str__(self) -> str:
         return (
@@ -248,10 +272,22 @@ def folders(text: str, path: str) -> tuple[str, ...]:
 
     Addresses (`https://…`, `git@…`, `github.com/…?ref=…`) are left out. kustomize reads no other file outside a
     kustomization's own folder (its load restrictor, `LoadRestrictionsRootOnly`).
+
+    Raises:
+        PipelineError: malformed YAML, or several documents.
     """
     content = _parsed(text, path)[1]
     lists = [content.get(key) or [] for key in _LISTS]
     return tuple(item for items in lists for item in items if isinstance(item, str) and not _is_remote(item))
+
+
+def is_component(text: str, path: str) -> bool:
+    """Whether it is a `kind: Component`, which renders in what includes it and not on its own.
+
+    Raises:
+        PipelineError: malformed YAML, or several documents.
+    """
+    return bool(_parsed(text, path)[1].get("kind") == "Component")
 
 
 def _is_remote(item: str) -> bool:
