@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _GLOB = re.compile(r"[*?\[]")
-_PARENT = re.compile(r"\.\.[/.]*['\"]?\s*($|[,\]}#])", re.MULTILINE)
-"""The end of a path that names a folder without its name: `../..`."""
 
 
 def file(remote: "Remote", tip: str, overlay: str) -> tuple[str, str]:
@@ -121,8 +119,9 @@ def _above(texts: dict[str, str], folder: str) -> set[str]:
 
 
 def _builds_on(path: str, text: str, target: str) -> bool:
-    # Most files do not even have the name in them, and parsing all of a large repository takes its time.
-    if posixpath.basename(target) not in text and not _PARENT.search(text):
+    # Parsing all of a large repository takes its time, and most files do not have the name in them. (A path that ends
+    # in `..` has no name, but a folder that the file itself is in: kustomize refuses that as a cycle.)
+    if posixpath.basename(target) not in text:
         return False
     try:
         return target in _below(path, text)

@@ -103,13 +103,14 @@ def set_image(text: str, image: Image, path: str) -> str:
     index = _index(entries, before.get("images") or [], image.name, path)
     _must_be_sound(image, path if index is None else f"{path}:{line(entries[index])}")
     if index is None:
-        wanted = {"name": image.name, **_wanted(image, image.name)}
-        wanted = {key: value for key, value in wanted.items() if value}
-        splices = [appended(text, root, "images", wanted)]
+        values = {"name": image.name, **_wanted(image, image.name)}
+        wanted = {key: value for key, value in values.items() if value}
+        changed = spliced(text, [appended(text, root, "images", wanted)])
     else:
         wanted = _wanted(image, _image(entries[index]).repository)
-        splices = list(_splices(text, entries[index], wanted, path))
-    changed = spliced(text, splices)
+        changed = spliced(text, _splices(text, entries[index], wanted, path))
+        for key in (key for key, value in wanted.items() if not value):
+            changed = _without(changed, index, key, path)
     _prove(before, changed, index, wanted, path)
     return changed
 
@@ -213,14 +214,19 @@ def _splices(text: str, entry: MappingNode, wanted: dict[str, str], path: str) -
     missing: dict[str, str] = {}
     for key, value in wanted.items():
         pair = child(entry, key)
-        if pair is None:
-            missing |= {key: value} if value else {}
-        elif not value:
-            yield from [removed(text, entry, pair, path)] if _text(pair[1]) else []
-        elif not _says(pair[1], value):
+        if value and pair is None:
+            missing[key] = value
+        elif value and pair and not _says(pair[1], value):
             yield replaced(text, pair, value, path)
     if missing:
         yield added(text, entry, _name(entry, path), missing)
+
+
+def _without(text: str, index: int, key: str, path: str) -> str:
+    """`text` without a key of an entry; an empty one is as good as none and stays."""
+    entry = _entries(_parsed(text, path)[0], path)[index]
+    pair = child(entry, key)
+    return spliced(text, [removed(text, entry, pair, path)]) if pair and _text(pair[1]) else text
 
 
 def _says(node: Node, value: str) -> bool:
