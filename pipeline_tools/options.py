@@ -179,10 +179,12 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                             metavar="PATH|URL"),
     "env_branch": _setting("--env-branch", "PT_ENV_BRANCH", "Branch of the env repository. Default: its HEAD.",
                            metavar="BRANCH"),
-    "overlay": _setting("--overlay", "PT_OVERLAY", "Folder of an overlay in the env repository. Repeatable.", **_MANY,
-                        metavar="DIR"),
+    "overlay": _setting("--overlay", "PT_OVERLAY", "Folder of an overlay in the env repository, or a glob such as "
+                        "apps/*/overlays/dev. Repeatable.", **_MANY, metavar="DIR|GLOB"),
     "image": _setting("--image", "PT_IMAGE", "Entry of images: to bump, with what to write. Repeatable. "
                       "Default of REF: the published image.", **_MANY, metavar="NAME[=REF]"),
+    "pin": _setting("--pin", "PT_PIN", "What an entry says of the image: with the tag alone a digest is taken away, and "
+                    "the reverse.", default="both", show_default=True, type=click.Choice(["tag", "digest", "both"])),
     "allow_downgrade": click.option("--allow-downgrade", cls=Setting, envvar="PT_ALLOW_DOWNGRADE", show_envvar=True,
                                     is_flag=True, help="Write an older version over a newer one."),
     "order": _setting("--order", "PT_ORDER", "How versions follow each other: semver, or numeric for build numbers such as "
@@ -206,6 +208,8 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                                 default="pipeline-tools@noreply.invalid", metavar="EMAIL"),
     "render": click.option("--render/--no-render", cls=Setting, envvar="PT_RENDER", show_envvar=True, default=True,
                            help="Prove the bump with kustomize build, before and after."),
+    "dependents": click.option("--dependents/--no-dependents", cls=Setting, envvar="PT_DEPENDENTS", show_envvar=True,
+                               default=False, help="Render every overlay too that builds on a changed folder."),
     "skip_ci": click.option("--skip-ci/--no-skip-ci", cls=Setting, envvar="PT_SKIP_CI", show_envvar=True, default=False,
                             help="Push with ci.skip, because a trigger follows. Always so in release."),
     "author_name": _setting("--author-name", "GITLAB_USER_NAME", "Author of the bump.", default="pipeline-tools", **_ONE),

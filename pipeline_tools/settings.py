@@ -36,6 +36,7 @@ INPUTS = frozenset(
         "licenses",
         "moving",
         "overlay",
+        "pin",
         "platform",
         "repository",
         "tag_pattern",

@@ -9,14 +9,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Protocol, Self
+from typing import Self
 
 from pipeline_tools.adapters import process
 from pipeline_tools.adapters.process import CommandFailed, Environment
+from pipeline_tools.adapters.signing import Signature, Signer
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import git_answers, references
 from pipeline_tools.text.credentials import Credential
@@ -44,38 +44,6 @@ class Entry:
     kind: str
     hash: str
     name: str
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Who a commit is by: name and e-mail address of its author and of its committer."""
-
-    author: tuple[str, str]
-    committer: tuple[str, str]
-
-    @property
-    def variables(self) -> Environment:
-        """For git-commit-tree(1), "Commit information"."""
-        return {
-            "GIT_AUTHOR_NAME": self.author[0],
-            "GIT_AUTHOR_EMAIL": self.author[1],
-            "GIT_COMMITTER_NAME": self.committer[0],
-            "GIT_COMMITTER_EMAIL": self.committer[1],
-        }
-
-
-class Signer(Protocol):
-    """Lends git a key: `configuration` and `environment` for the call that signs."""
-
-    def lent(self) -> AbstractContextManager["Loan"]: ...
-
-
-class Loan(Protocol):
-    @property
-    def configuration(self) -> Mapping[str, str]: ...
-
-    @property
-    def environment(self) -> Environment: ...
 
 
 @dataclass
@@ -210,7 +178,8 @@ class Remote:
 
     def files(self, commit: str, *folders: str) -> dict[str, str]:
         """Hash by path of every file of a fetched commit, or of those below `folders`; links and submodules are none."""
-        text = self._git("ls-tree", "-r", "-z", commit, *[f"{folder}/" for folder in folders])
+        below = [] if "" in folders else [f"{folder}/" for folder in folders]
+        text = self._git("ls-tree", "-r", "-z", commit, *below)
         rows = [re.fullmatch(r"100\d+ blob (\w+)\t(.*)", row, re.DOTALL) for row in text.split("\0")]
         return {row[2]: row[1] for row in rows if row}
 
@@ -227,7 +196,8 @@ class Remote:
         """Write whole folders of a fetched commit below `directory`, by one batch from the remote."""
         self._bring(self.files(commit, *folders).values())
         index = {"GIT_INDEX_FILE": str(directory / ".index"), "GIT_WORK_TREE": str(directory)}
-        self._run("checkout", "--quiet", commit, "--", *folders, remote=True, extra=index)
+        paths = [folder or "." for folder in folders]
+        self._run("checkout", "--quiet", commit, "--", *paths, remote=True, extra=index)
         (directory / ".index").unlink()
 
     def _bring(self, hashes: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Signed commits: lends git a GPG or SSH key for the one call that needs it.
+"""Who a commit is by, and their signature: lends git a GPG or SSH key for the one call that needs it.
 
 What git wants: git-config(1), `gpg.format` and `user.signingKey`; gpg(1), `--import`; ssh-keygen(1), `-Y sign`. The key
 stands in memory only, in a folder of its own that is gone right after; never in an argument, nor in the environment.
@@ -23,6 +23,24 @@ log = logging.getLogger(__name__)
 _MEMORY = Path("/dev/shm")  # noqa: S108 (a file system in memory; the folder in it is ours alone)
 _GPG, _SSH = "-----BEGIN PGP PRIVATE KEY BLOCK-----", "PRIVATE KEY-----"
 _HINT = "PT_SIGNING_KEY takes an armoured GPG secret key or an OpenSSH private key, without a passphrase"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Who a commit is by: name and e-mail address of its author and of its committer."""
+
+    author: tuple[str, str]
+    committer: tuple[str, str]
+
+    @property
+    def variables(self) -> Environment:
+        """For git-commit-tree(1), "Commit information"."""
+        return {
+            "GIT_AUTHOR_NAME": self.author[0],
+            "GIT_AUTHOR_EMAIL": self.author[1],
+            "GIT_COMMITTER_NAME": self.committer[0],
+            "GIT_COMMITTER_EMAIL": self.committer[1],
+        }
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from typing import Any
 
 import click
 
-from pipeline_tools.adapters.git import Signature
 from pipeline_tools.adapters.gitlab import Project
 from pipeline_tools.adapters.kustomize import Kustomize
-from pipeline_tools.adapters.signing import Signer
+from pipeline_tools.adapters.signing import Signature, Signer
 from pipeline_tools.commands import env_repository, registry_access
 from pipeline_tools.commands.env_repository import EnvAccess
 from pipeline_tools.commands.registry_access import RegistryAccess

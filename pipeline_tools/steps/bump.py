@@ -1,7 +1,5 @@
 """The bump step: one commit in the env repository that writes the published image into its overlays."""
 
-import hashlib
-import json
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -10,87 +8,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError
-from pipeline_tools.steps import branch, entries, gate, image_check, proposing, rendering
+from pipeline_tools.steps import branch, entries, gate, image_check, overlays, proposing, rendering
+from pipeline_tools.steps.bump_request import NOBODY, Options, Proposal, Request, named, request
 from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change
-from pipeline_tools.steps.rendering import Rendered
+from pipeline_tools.steps.rendering import Proof
 from pipeline_tools.steps.shape import PRIVATE, Patience, Reading, Status, Step
-from pipeline_tools.text import env_rules, proposals, references, versions
-from pipeline_tools.text.env_rules import EnvRules
-from pipeline_tools.text.kustomization import Image
-from pipeline_tools.text.receipt import Bumped, Pushed, Receipt
+from pipeline_tools.text import env_rules, proposals
+from pipeline_tools.text.env_rules import EnvRules, Target
+from pipeline_tools.text.receipt import Bumped, Receipt
+from pipeline_tools.text.rendered import Move
 
 if TYPE_CHECKING:
-    from pipeline_tools.adapters.git import Remote, Signature, Signer
+    from pipeline_tools.adapters.git import Remote
     from pipeline_tools.adapters.gitlab import MergeRequest, Project
     from pipeline_tools.adapters.kustomize import Kustomize
     from pipeline_tools.adapters.registry import Registries
+    from pipeline_tools.adapters.signing import Signature, Signer
 
-
-NOBODY = "pipeline-tools@noreply.invalid"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about the bump."""
-
-    env_project: str
-    env_branch: str | None = None
-    overlay: tuple[str, ...] = ()
-    image: tuple[str, ...] = ()
-    allow_downgrade: bool = False
-    order: str = versions.SEMVER
-    override: str | None = None
-    render: bool = True
-    check_image: bool = False
-    platform: str | None = None
-    skip_ci: bool = False
-    via_merge_request: bool = False
-    label: tuple[str, ...] = ()
-    reviewer: tuple[str, ...] = ()
-    auto_merge: bool = False
-    author_name: str = "pipeline-tools"
-    author_email: str = NOBODY
-    committer_name: str = "pipeline-tools"
-    committer_email: str = NOBODY
-    project: str | None = None
-    pipeline_url: str | None = None
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A merge request rather than a push, with these labels, reviewers, and asked to merge by itself or not.
-
-    `source` is the project that it comes from.
-    """
-
-    source: str | None
-    labels: tuple[str, ...]
-    reviewers: tuple[str, ...]
-    merges_itself: bool
-
-
-@dataclass(frozen=True)
-class Request:
-    """Write `images` into `overlays` of `project`, the env repository.
-
-    `trailers` go under the commit's message; `Bump-Id` among them names this bump for good. `order` is that of versions,
-    None to let an older one follow a newer. `override` is a reason to overrule the env repository's rules.
-    """
-
-    project: str
-    branch: str | None
-    overlays: tuple[str, ...]
-    images: tuple[Image, ...]
-    trailers: tuple[tuple[str, str], ...]
-    author: tuple[str, str]
-    committer: tuple[str, str]
-    order: str | None
-    override: str | None
-    render: bool
-    check_image: bool
-    platform: str | None
-    push_options: tuple[str, ...]
-    wish: Wish | None
+__all__ = ["NOBODY", "STEP", "Options", "Ports", "Request", "named", "record", "request"]
 
 
 def _now() -> datetime:
@@ -134,13 +69,18 @@ class Facts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The env repository's `commit` on `branch` that is the bump, or contains it."""
+    """The env repository's `commit` on `branch` that is the bump, or contains it; `workloads` and `diff` as planned.
+
+    While a bump by merge request is pending `commit` is the tip of `merge_request`, at `url`. `overruled` are the rules
+    that forbade it.
+    """
 
     status: Status
     project: str
     branch: str
     commit: str | None
     changes: tuple[Change, ...]
+    workloads: tuple[Move, ...]
     diff: str
     superseded_by: str | None = None
     overruled: tuple[str, ...] = ()
@@ -165,9 +105,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """The commit to make: its parent `tip`, its `changes`, its `message`; `diff` is the rendered difference.
+    """The commit to make: its parent `tip`, its `changes`, its `message`.
 
-    `overruled` are the rules that forbid it and are overridden, `source_branch` is where a merge request comes from.
+    `workloads` are the containers that get another image by it, `diff` is all of the rendered difference; `overruled` are the rules that forbid it and are overridden, `source_branch` is where a merge request comes from.
     """
 
     status: Status
@@ -176,6 +116,7 @@ class Plan:
     tip: str | None
     changes: tuple[Change, ...]
     message: str
+    workloads: tuple[Move, ...] = ()
     diff: str = ""
     overruled: tuple[str, ...] = ()
     source_branch: str | None = None
@@ -185,6 +126,8 @@ class Plan:
     named: str | None = field(default=None, metadata=PRIVATE)
     proposal: proposing.Facts | None = field(default=None, metadata=PRIVATE)
     rebuilds: bool = field(default=True, metadata=PRIVATE)
+    rules: EnvRules = field(default=env_rules.NONE, metadata=PRIVATE)
+    now: datetime = field(default=datetime.min.replace(tzinfo=UTC), metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.status is Status.UNCHANGED:
@@ -199,166 +142,65 @@ class Plan:
                 yield from (f"  - {change.before}", f"  + {change.after}")
             else:
                 yield f"  {change.status}: {change.before}"
+        yield from (f"{move.folder}: {move}" for move in self.workloads)
         yield from self.diff.splitlines()
 
     def foreseen(self) -> Outcome:
         found = self.proposal.open if self.proposal else None
-        is_proposed = self.status is Status.PENDING or (
-            self.status is Status.SUPERSEDED and not self._is_newer
-        )
-        commit = found.sha if found and is_proposed else self.named or self.tip
-        outcome = Outcome(self.status, self.project, self.branch, commit, self.changes, self.diff)
-        outcome = replace(outcome, superseded_by=self.named, overruled=self.overruled)
         if self.status is Status.PLANNED:
-            return replace(outcome, commit=None, superseded_by=None)
-        return replace(outcome, merge_request=found.iid, url=found.url) if found and is_proposed else outcome
+            return self._outcome(None)
+        if found and (self.status is Status.PENDING or not self._is_newer):
+            return replace(self._outcome(found.sha), merge_request=found.iid, url=found.url)
+        return replace(
+            self._outcome(self.named or self.tip), superseded_by=self.named if self._is_newer else None
+        )
+
+    def _outcome(self, commit: str | None) -> Outcome:
+        where = (self.status, self.project, self.branch)
+        return Outcome(*where, commit, self.changes, self.workloads, self.diff, overruled=self.overruled)
 
     @property
     def _is_newer(self) -> bool:
         return any(change.status is Status.SUPERSEDED for change in self.changes)
 
 
-def request(options: Options, receipt: Receipt) -> Request:
-    """What to bump: the images given, or the one the receipt says was published.
-
-    Raises:
-        PipelineError: no overlay, no image, nothing to write, or a value against its grammar.
-    """
-    named(options)
-    images = tuple(_wanted(word, receipt.push) for word in options.image)
-    if len({image.name for image in images}) < len(images):
-        raise PipelineError("one image is named twice", hint="give each --image once")
-    overlays = tuple(dict.fromkeys(references.folder(overlay) for overlay in options.overlay))
-    return Request(
-        project=options.env_project,
-        branch=references.branch(options.env_branch) if options.env_branch else None,
-        overlays=overlays,
-        images=images,
-        trailers=_trailers(options, receipt, overlays, images),
-        author=_who(options.author_name, options.author_email),
-        committer=_who(options.committer_name, options.committer_email),
-        order=None if options.allow_downgrade else options.order,
-        override=_one_line(options.override or "").strip() or None,
-        render=options.render,
-        check_image=options.check_image,
-        platform=options.platform,
-        push_options=("ci.skip",) if options.skip_ci else (),
-        wish=Wish(options.project, options.label, options.reviewer, options.auto_merge)
-        if options.via_merge_request
-        else None,
-    )
-
-
-def named(options: Options) -> None:
-    """See that the options name something to bump; a release asks this before it builds anything.
-
-    Raises:
-        PipelineError: no overlay or no image.
-    """
-    if not options.overlay or not options.image:
-        missing = "--overlay" if not options.overlay else "--image"
-        raise PipelineError(
-            f"{missing} is missing", hint="name what to bump, as in --overlay overlays/dev --image app"
-        )
-
-
-def _wanted(word: str, pushed: Pushed | None) -> Image:
-    name, equals, text = word.partition("=")
-    if not equals:
-        if pushed is None:
-            raise PipelineError(
-                f"nothing is known to write for image {name!r}",
-                hint=f"run push first (its receipt says it), or give --image {name}=REPOSITORY:TAG@DIGEST",
-            )
-        return Image(name, _other(pushed.repository, name), pushed.tag, pushed.digest or UNKNOWN_DIGEST)
-    found = references.reference(text)
-    if not found.tag:
-        raise PipelineError(
-            f"--image {word}: a tag is missing", hint="write REPOSITORY:TAG or REPOSITORY:TAG@DIGEST"
-        )
-    return Image(name, _other(found.name, name), found.tag, found.digest)
-
-
-def _other(repository: str, name: str) -> str | None:
-    """`newName`, where it is another one than the manifests' own."""
-    return repository if repository != name else None
-
-
-def _trailers(
-    options: Options, receipt: Receipt, overlays: tuple[str, ...], images: tuple[Image, ...]
-) -> tuple[tuple[str, str], ...]:
-    """git-interpret-trailers(1): the facts about a bump that outlive the pipeline."""
-    tag = receipt.tag
-    facts = (
-        ("Source-Project", options.project),
-        ("Source-Tag", tag and tag.name),
-        ("Source-Commit", tag and tag.commit),
-        ("Source-Pipeline", options.pipeline_url),
-        *(("Image", str(replace(image, digest=None))) for image in images),
-        *(("Image-Digest", image.digest) for image in images),
-    )
-    what = [options.project, tag and tag.commit, overlays, [str(image) for image in images]]
-    identity = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    return (("Bump-Id", identity), *((key, _one_line(value)) for key, value in facts if value))
-
-
-def _who(name: str, email: str) -> tuple[str, str]:
-    return _signed(name, "pipeline-tools"), _signed(email, NOBODY)
-
-
-def _signed(value: str, default: str) -> str:
-    """`value` as git takes it in a signature (git-commit-tree(1)): without angle brackets and control characters."""
-    return _one_line(value.translate({ord("<"): None, ord(">"): None})).strip(" .,:;\"'") or default
-
-
-def _one_line(value: str) -> str:
-    """A trailer's value must not begin another line, so that nobody forges a trailer."""
-    return "".join(character for character in value if character.isprintable())
-
-
 def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
     branch = request.branch or read("main", ports.remote.head)
-    own = _own(request, branch)
-    newest = read(None, partial(_newest, ports, own, branch)) if own else None
+    newest = read(None, partial(_newest, request, ports, branch)) if request.proposal else None
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
     if tip is None:
         return Facts(branch, None, (), env_rules.NONE, ports.clock(), None, None, read.unread)
-    files = tuple(rendering.file(ports.remote, tip, overlay) for overlay in request.overlays)
+    folders = overlays.resolve(ports.remote, tip, request.overlays)
+    files = tuple(overlays.file(ports.remote, tip, folder) for folder in folders)
     rules = gate.read(ports.remote, tip)
-    paths = tuple(path for path, _ in files)
-    proposed = read(None, proposing.facts, ports.remote, own, newest, paths) if own else None
+    proposed = None
+    if request.proposal:
+        paths = tuple(path for path, _ in files)
+        proposed = read(None, proposing.facts, ports.remote, _own(request, branch), newest, paths)
     named = read(None, _named, request, ports.remote, branch, files)
     return Facts(branch, tip, files, rules, ports.clock(), named, proposed, read.unread)
 
 
-def _own(request: Request, branch: str) -> str | None:
-    """The branch that a merge request comes from, where one is wished for."""
-    return (
-        proposing.name(request.wish.source, branch, request.overlays, request.images)
-        if request.wish
-        else None
-    )
+def _own(request: Request, branch: str) -> str:
+    """The branch that a merge request comes from."""
+    source = request.proposal.source if request.proposal else None
+    return proposing.name(source, branch, request.overlays, request.wish.images)
 
 
-def _newest(ports: Ports, own: str, branch: str) -> "MergeRequest | None":
-    return proposing.newest(ports.project(), own, branch)
+def _newest(request: Request, ports: Ports, branch: str) -> "MergeRequest | None":
+    return proposing.newest(ports.project(), _own(request, branch), branch)
 
 
 def _named(request: Request, remote: "Remote", branch: str, files: tuple[tuple[str, str], ...]) -> str | None:
     """The commit behind what the tip says already, by its trailers. The tip's content decides, they only name it."""
-    changes = [change for path, text in files for change in _edited(request, path, text)[1]]
+    changes = [change for path, text in files for change in entries.edited(path, text, request.wish)[1]]
     newer = next((change for change in changes if change.status is Status.SUPERSEDED), None)
     if newer:
         return remote.find(branch, "Image", newer.before.partition("@")[0])
     if any(change.status is Status.UNCHANGED for change in changes):
         return remote.find(branch, "Bump-Id", request.trailers[0][1])
     return None
-
-
-def _edited(request: Request, path: str, text: str) -> tuple[str, tuple[Change, ...]]:
-    order = request.order or versions.SEMVER
-    return entries.edited(path, text, request.images, allow_downgrade=request.order is None, order=order)
 
 
 def plan(request: Request, facts: Facts) -> Plan:
@@ -371,33 +213,44 @@ def plan(request: Request, facts: Facts) -> Plan:
     changes: list[Change] = []
     files = []
     for path, text in facts.files:
-        edited, found = _edited(request, path, text)
+        edited, found = entries.edited(path, text, request.wish)
         changes.extend(found)
         if edited != text:
             files.append((path, edited))
-    overruled = gate.passed(facts.rules, changes, facts.now, request.override)
     plan = Plan(
         status=_status(changes) if facts.tip else Status.PLANNED,
         project=request.project,
         branch=facts.branch,
         tip=facts.tip,
         changes=tuple(changes),
-        message=_message(request, overruled),
-        overruled=overruled,
+        message="",
         unread=facts.unread,
         request=request,
         files=tuple(files),
         named=facts.named,
         proposal=facts.proposal,
+        rules=facts.rules,
+        now=facts.now,
     )
-    return _proposed(plan, request, facts.proposal) if facts.proposal and files else plan
+    passed = _passed(plan, request, gate.targets(changes))
+    return _proposed(passed, request, facts.proposal) if facts.proposal and files else passed
+
+
+def _passed(plan: Plan, request: Request, targets: tuple[Target, ...]) -> Plan:
+    """The plan, with the rules it overrules and its message.
+
+    Raises:
+        Refused: a rule forbids it.
+    """
+    overruled = gate.passed(plan.rules, targets, plan.now, request.override)
+    return replace(plan, overruled=overruled, message=request.message(overruled))
 
 
 def _proposed(plan: Plan, request: Request, found: proposing.Facts) -> Plan:
     """The plan, as a merge request."""
-    merges_itself = bool(request.wish and request.wish.merges_itself)
+    merges_itself = bool(request.proposal and request.proposal.merges_itself)
     paths = tuple(path for path, _ in plan.files)
-    decision = proposing.decide(found, request.images, paths, request.order, merges_itself=merges_itself)
+    decision = proposing.decide(found, request.wish, paths, merges_itself=merges_itself)
     return replace(plan, status=decision.status, rebuilds=decision.rebuilds, source_branch=found.branch)
 
 
@@ -408,47 +261,48 @@ def _status(changes: list[Change]) -> Status:
     return next(status for status in order if status in found)
 
 
-def _message(request: Request, overruled: tuple[str, ...]) -> str:
-    override = [("Override", request.override)] if overruled and request.override else []
-    trailers = "\n".join(f"{key}: {value}" for key, value in (*request.trailers, *override))
-    return f"{_title(request)}\n\n{trailers}\n"
-
-
-def _title(request: Request) -> str:
-    return "Bump " + ", ".join(f"{image.name} {image.tag}" for image in request.images)
-
-
 def check(plan: Plan, ports: Ports) -> Plan:
     """Ask the registry for the images, render the overlays before and after; the plan with the difference.
 
     Raises:
         PipelineError: an image is not in the registry as it is to be written, an overlay does not render, or an image
-            matches no workload.
+            matches no workload; Refused: a rule forbids it in an overlay that the rendering shows to change too.
     """
     if not (plan.files and plan.tip and plan.request):
         return plan
-    for image in plan.request.images if plan.request.check_image else ():
+    for image in plan.request.wish.images if plan.request.check_image else ():
         if image.digest != UNKNOWN_DIGEST:
             image_check.check(image, plan.request.platform, ports.registries())
-    if not plan.request.render:
-        return plan
-    found = rendering.both(ports.remote, ports.kustomize, plan.tip, plan.files)
-    _must_match(plan, found)
-    return replace(plan, diff=entries.shown("".join(map(rendering.difference, found))))
+    return _proved(plan, plan.tip, plan.request, ports) if plan.request.render else plan
 
 
-def _must_match(plan: Plan, found: tuple[Rendered, ...]) -> None:
-    after = {rendered.folder: rendered.after for rendered in found}
+def _proved(plan: Plan, tip: str, request: Request, ports: Ports) -> Plan:
+    proof = rendering.proof(ports.remote, ports.kustomize, tip, plan.files, dependents=request.dependents)
     for change in plan.changes:
-        rendered = after.get(posixpath.dirname(change.path), change.after)
-        if change.status is Status.PLANNED and change.after not in entries.shown(rendered):
-            images = sorted(
-                {line.split("image:")[1].strip() for line in rendered.splitlines() if "image:" in line}
-            )
-            raise PipelineError(
-                f"{change.path}: image {change.name!r} matches no workload (there are: {', '.join(images) or 'none'})",
-                hint="the name in images: must be the one the manifests use",
-            )
+        _must_match(change, proof)
+    moves = tuple(_known(move) for rendering in proof.renderings for move in rendering.moves)
+    # Whoever builds on what is bumped is bumped with it: their freeze holds too.
+    moved = dict.fromkeys(move.folder for move in moves)
+    others = (Target(folder, image.name) for folder in moved for image in request.wish.images)
+    plan = _passed(plan, request, (*gate.targets(plan.changes), *others))
+    diff = entries.shown("".join(rendering.difference for rendering in proof.renderings))
+    return replace(plan, workloads=moves, diff=diff)
+
+
+def _known(move: Move) -> Move:
+    return replace(move, after=entries.shown(move.after))
+
+
+def _must_match(change: Change, proof: Proof) -> None:
+    """What is written is what a workload runs: not so where the name is misspelt, or something later overrides it."""
+    if change.status is not Status.PLANNED:
+        return
+    uses = proof.uses(posixpath.dirname(change.path))
+    if change.after not in {entries.shown(use.image) for use in uses}:
+        raise PipelineError(
+            f"{change.path}: image {change.name!r} matches no workload (there are: {rendering.listed(uses)})",
+            hint="the name in images: must be the one the manifests use, and nothing later may replace it",
+        )
 
 
 def apply(plan: Plan, ports: Ports) -> Outcome:
@@ -460,8 +314,8 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     """
     if plan.tip is None or plan.request is None or UNKNOWN_DIGEST in str(plan.files):
         raise PipelineError("the digest to write is not known", hint="run build and push first")
-    if plan.proposal:
-        return _propose(plan, plan.request, plan.proposal, ports)
+    if plan.request.proposal and plan.proposal:
+        return _propose(plan, plan.request, plan.request.proposal, plan.proposal, ports)
     commit = _committed(plan, plan.tip, plan.request, ports)
     branch.move(ports.remote, plan.branch, plan.tip, commit, plan.request.push_options)
     return _written(plan, Status.DONE, commit)
@@ -473,14 +327,13 @@ def _committed(plan: Plan, tip: str, request: Request, ports: Ports) -> str:
     return ports.remote.commit(tip, files, plan.message, by, ports.signer)
 
 
-def _propose(plan: Plan, request: Request, found: proposing.Facts, ports: Ports) -> Outcome:
+def _propose(plan: Plan, request: Request, wanted: Proposal, found: proposing.Facts, ports: Ports) -> Outcome:
     """The commit on a branch of our own, and its merge request; no `ci.skip`: it is its pipeline that is wanted."""
-    wish = request.wish or Wish(None, (), (), merges_itself=False)
     commit = _committed(plan, str(plan.tip), request, ports) if plan.rebuilds else None
     text = proposals.description(plan.message, request.overlays, plan.diff)
-    draft = proposals.Draft(found.branch, plan.branch, _title(request), text, wish.labels, wish.reviewers)
+    draft = proposals.Draft(found.branch, plan.branch, request.title, text, wanted.labels, wanted.reviewers)
     others = proposing.Ports(ports.remote, ports.project(), ports.patience)
-    opened = proposing.write(found, commit, draft, others, merges_itself=wish.merges_itself)
+    opened = proposing.write(found, commit, draft, others, merges_itself=wanted.merges_itself)
     outcome = _written(plan, Status.DONE if opened.is_merged else Status.PENDING, opened.commit)
     return replace(outcome, merge_request=opened.merge_request.iid, url=opened.merge_request.url)
 

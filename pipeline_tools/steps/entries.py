@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.steps.shape import Status
 from pipeline_tools.text import kustomization, versions
-from pipeline_tools.text.kustomization import Image
+from pipeline_tools.text.kustomization import Image, Pin
 
 UNKNOWN_DIGEST = "sha256:" + "0" * 64
 """Stands for the digest in the plan of a release that is not built yet; never written."""
@@ -25,48 +25,66 @@ class Change:
     status: Status
 
 
-def edited(
-    path: str,
-    text: str,
-    images: tuple[Image, ...],
-    *,
-    allow_downgrade: bool,
-    order: str = versions.SEMVER,
-) -> tuple[str, tuple[Change, ...]]:
-    """`text` with `images` written into it, as far as none is older than what is there, and what that changes.
+@dataclass(frozen=True)
+class Wish:
+    """What is to be written: `images`, pinned to tag, digest or both.
+
+    `adds`: an entry that is not there is added. Only a rendering tells a new entry from a misspelt one, so without
+    it none is. `order` is that of versions (see `versions.precedes`).
+    """
+
+    images: tuple[Image, ...]
+    pin: Pin = Pin.BOTH
+    adds: bool = True
+    allow_downgrade: bool = False
+    order: str = versions.SEMVER
+
+    def is_older(self, tag: str | None, other: str | None) -> bool:
+        """Whether `tag` must not be written over `other`."""
+        return not self.allow_downgrade and versions.precedes(tag or "", other or "", self.order)
+
+
+def edited(path: str, text: str, wish: Wish) -> tuple[str, tuple[Change, ...]]:
+    """`text` with the images written into it, as far as none is older than what is there, and what that changes.
 
     Raises:
         PipelineError: an entry that is missing or cannot be edited safely (see `kustomization.set_image`).
     """
     changes = []
-    for image in images:
-        change = _change(text, path, image, None if allow_downgrade else order)
+    for image in wish.images:
+        after, change = _changed(text, path, image, wish)
         changes.append(change)
-        if change.status is Status.PLANNED:
-            text = kustomization.set_image(text, image, path)
+        text = after if change.status is Status.PLANNED else text
     return text, tuple(changes)
 
 
-def is_written(path: str, text: str, images: tuple[Image, ...]) -> bool:
-    """Whether the file says all of `images` already."""
-    return all(kustomization.set_image(text, image, path) == text for image in images)
+def is_written(path: str, text: str, wish: Wish) -> bool:
+    """Whether the file says all of the images already."""
+    return all(kustomization.set_image(text, image.pinned(wish.pin), path) == text for image in wish.images)
 
 
-def _change(text: str, path: str, image: Image, order: str | None) -> Change:
-    edited = kustomization.set_image(text, image, path)
-    before, after = _entry(text, path, image.name), _entry(edited, path, image.name)
+def _changed(text: str, path: str, image: Image, wish: Wish) -> tuple[str, Change]:
+    before = _entry(text, path, image.name)
+    if before is None and not wish.adds:
+        names = ", ".join(entry.name for entry in kustomization.images(text, path)) or "none"
+        raise PipelineError(
+            f"{path}: images: has no entry {image.name!r} (it has: {names})",
+            hint="add the entry once by hand, or leave --no-render out: then it is added and proved",
+        )
+    edited = kustomization.set_image(text, image.pinned(wish.pin), path)
+    after = _entry(edited, path, image.name) or image
     if edited != text and after.digest and image.digest is None:
         raise PipelineError(
             f"{path}: image {image.name!r} is pinned to a digest, which {image} does not give",
-            hint="write REPOSITORY:TAG@DIGEST: kustomize would go on deploying the old digest",
+            hint="write REPOSITORY:TAG@DIGEST, or give --pin tag: kustomize would go on deploying the old digest",
         )
-    is_older = order is not None and versions.precedes(after.tag or "", before.tag or "", order)
+    is_older = before is not None and wish.is_older(image.tag, before.tag)
     status = Status.UNCHANGED if edited == text else Status.SUPERSEDED if is_older else Status.PLANNED
-    return Change(path, image.name, str(before), shown(str(after)), status)
+    return edited, Change(path, image.name, str(before or "(no entry)"), shown(str(after)), status)
 
 
-def _entry(text: str, path: str, name: str) -> Image:
-    return next(entry for entry in kustomization.images(text, path) if entry.name == name)
+def _entry(text: str, path: str, name: str) -> Image | None:
+    return next((entry for entry in kustomization.images(text, path) if entry.name == name), None)
 
 
 def shown(text: str) -> str:

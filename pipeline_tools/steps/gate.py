@@ -34,19 +34,20 @@ def read(remote: "Remote", tip: str) -> EnvRules:
         raise PipelineError(f"{env_rules.FILE_NAME} is not UTF-8 text", hint="save it as UTF-8") from None
 
 
+def targets(changes: Iterable[Change]) -> tuple[Target, ...]:
+    """What is to be written, as the rules name it."""
+    written = [change for change in changes if change.status is Status.PLANNED]
+    return tuple(Target(posixpath.dirname(change.path), change.name) for change in written)
+
+
 def passed(
-    rules: EnvRules, changes: Iterable[Change], now: datetime, override: str | None
+    rules: EnvRules, targets: Iterable[Target], now: datetime, override: str | None
 ) -> tuple[str, ...]:
-    """The rules that `override` overrules, in words; none where none forbids what is to be written.
+    """The rules that `override` overrules, in words; none where none forbids `targets`.
 
     Raises:
         Refused: a rule forbids it, and there is no reason to override it (exit 3).
     """
-    targets = [
-        Target(posixpath.dirname(change.path), change.name)
-        for change in changes
-        if change.status is Status.PLANNED
-    ]
     found = tuple(str(objection) for objection in env_rules.objections(rules, targets, now))
     if found and not override:
         raise Refused(

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError, Refused, Stale
 from pipeline_tools.steps import branch, entries
+from pipeline_tools.steps.entries import Wish
 from pipeline_tools.steps.shape import Patience, Status
-from pipeline_tools.text import proposals, versions
+from pipeline_tools.text import proposals
 from pipeline_tools.text.kustomization import Image
 
 if TYPE_CHECKING:
@@ -91,16 +92,13 @@ def _files(remote: "Remote", tip: str, paths: tuple[str, ...]) -> tuple[tuple[st
     return tuple(found)
 
 
-def decide(
-    found: Facts, images: tuple[Image, ...], paths: tuple[str, ...], order: str | None, *, merges_itself: bool
-) -> Decision:
+def decide(found: Facts, wish: Wish, paths: tuple[str, ...], *, merges_itself: bool) -> Decision:
     """What the branch and its merge request need, where the target branch needs the bump.
 
     Args:
         found: what is there.
-        images: what is to be written.
+        wish: what is to be written.
         paths: the files that the target branch needs changed.
-        order: of versions; None lets an older one follow a newer.
         merges_itself: whether auto-merge is asked for.
 
     Raises:
@@ -112,43 +110,34 @@ def decide(
             hint="merge or close its merge request and delete the branch, then run it again",
         )
     if found.open is None:
-        _respect(found.newest, images, order)
-    status = _status(found, images, paths, order)
+        _respect(found.newest, wish)
+    status = _status(found, wish, paths)
     if status is Status.SUPERSEDED and found.open:
         return Decision(Status.SUPERSEDED, rebuilds=False)
-    is_stale = found.open is not None and found.open.has_conflicts
-    rebuilds = status is not Status.UNCHANGED or is_stale
+    rebuilds = status is not Status.UNCHANGED or (found.open is not None and found.open.has_conflicts)
     is_set = found.open is not None and (found.open.merges_itself or not merges_itself)
     return Decision(Status.PENDING if is_set and not rebuilds else Status.PLANNED, rebuilds)
 
 
-def _status(found: Facts, images: tuple[Image, ...], paths: tuple[str, ...], order: str | None) -> Status:
+def _status(found: Facts, wish: Wish, paths: tuple[str, ...]) -> Status:
     """How the bump stands on our branch: UNCHANGED when it is all there, SUPERSEDED by a newer one, else PLANNED."""
-    if found.tip is None or {path for path, _ in found.files} < set(paths):
+    files = dict(found.files)
+    if found.tip is None or not set(paths) <= set(files):
         return Status.PLANNED
-    statuses = set()
-    for path, text in found.files:
-        _, changes = entries.edited(
-            path, text, images, allow_downgrade=order is None, order=order or versions.SEMVER
-        )
-        statuses |= {change.status for change in changes if path in paths}
-    return max(
-        statuses, key=(Status.UNCHANGED, Status.PLANNED, Status.SUPERSEDED).index, default=Status.PLANNED
-    )
+    changes = [change for path in paths for change in entries.edited(path, files[path], wish)[1]]
+    statuses = {change.status for change in changes}
+    order = (Status.SUPERSEDED, Status.PLANNED, Status.UNCHANGED)
+    return next(status for status in order if status in statuses)
 
 
-def _respect(newest: "MergeRequest | None", images: tuple[Image, ...], order: str | None) -> None:
+def _respect(newest: "MergeRequest | None", wish: Wish) -> None:
     """A merge request that a person closed said no to its versions, and to those before."""
     if newest is None or newest.state != "closed":
         return
     closed = proposals.tags(newest.description)
-    for image in images:
+    for image in wish.images:
         before = closed.get(image.repository)
-        if (
-            before
-            and image.tag
-            and (before == image.tag or versions.precedes(image.tag, before, order or versions.SEMVER))
-        ):
+        if before and (before == image.tag or wish.is_older(image.tag, before)):
             raise Refused(
                 f"!{newest.iid}, which proposed {image.repository}:{before}, was closed: {newest.url}",
                 hint="open it again there, or release a newer version",

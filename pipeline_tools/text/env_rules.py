@@ -77,7 +77,7 @@ _LINE = Word(
 )
 _CRON = Word("cron expression that ever comes true (minute hour day month weekday)", _fires)
 _ZONE = Word("time zone of the IANA database (`Europe/Paris`)", ZoneInfo)
-_OVERLAYS = Many(Word("glob of folders (`*` stays in one, `**` crosses them)", references.folder), least=1)
+_OVERLAYS = Many(Word("glob of folders", references.folder), least=1)
 _IMAGES = Many(Word("glob of names", lambda text: re.fullmatch(r"[A-Za-z0-9._/*?:\[\]-]+", text)), least=1)
 
 
@@ -240,16 +240,16 @@ def _covers(hold: Hold, target: Target) -> bool:
 
 
 def _in(globs: tuple[str, ...], folder: str) -> bool:
-    return not globs or any(re.fullmatch(_pattern(glob), folder) for glob in globs)
+    return not globs or any(_matches(folder.split("/"), glob.split("/")) for glob in globs)
 
 
-_WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-
-
-def _pattern(glob: str) -> str:
-    """`*` and `?` stay inside a folder's name, `**` crosses folders (docs.gitlab.com/ci/yaml, `rules:changes`)."""
-    words = re.split(r"(\*\*/|\*\*|\*|\?)", glob)
-    return "".join(_WILD.get(word, re.escape(word)) for word in words)
+def _matches(parts: list[str], glob: list[str]) -> bool:
+    """Part by part as in `--overlay`; besides, `**` is any number of folders."""
+    if not glob:
+        return not parts
+    if glob[0] == "**":
+        return any(_matches(parts[number:], glob[1:]) for number in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], glob[0]) and _matches(parts[1:], glob[1:])
 
 
 # Time ----------------------------------------------------------------------------------------------------------

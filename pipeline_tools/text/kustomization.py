@@ -6,7 +6,8 @@ the whole file; here the document is composed for its node positions and the new
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -27,6 +28,14 @@ _SAFE = re.compile(r"[A-Za-z0-9._/:-]+")
 _FIELDS = {"name": "name", "newName": "new_name", "newTag": "tag", "digest": "digest"}
 
 
+class Pin(StrEnum):
+    """What an entry says of the image it deploys; with a digest, the tag is there for people."""
+
+    TAG = "tag"
+    DIGEST = "digest"
+    BOTH = "both"
+
+
 @dataclass(frozen=True)
 class Image:
     """One entry of `images:`. `name` is what the manifests say, the others what it is replaced by."""
@@ -40,6 +49,21 @@ class Image:
     def repository(self) -> str:
         """What the cluster pulls from: `newName`, else `name`."""
         return self.new_name or self.name
+
+    def pinned(self, pin: Pin) -> "Image":
+        """What is written of it: with one of tag and digest alone, the other is taken away.
+
+        Raises:
+            PipelineError: it has not what it is to be pinned to.
+        """
+        if pin is Pin.BOTH:
+            return self
+        if not getattr(self, pin):
+            raise PipelineError(
+                f"image {self} has no {pin}, which --pin {pin} is to write",
+                hint="name it REPOSITORY:TAG@DIGEST",
+            )
+        return replace(self, digest="") if pin is Pin.TAG else replace(self, tag="")
 
     def __str__(self) -> str:
         return (
@@ -79,13 +103,14 @@ def set_image(text: str, image: Image, path: str) -> str:
     index = _index(entries, before.get("images") or [], image.name, path)
     _must_be_sound(image, path if index is None else f"{path}:{line(entries[index])}")
     if index is None:
-        wanted = {"name": image.name, **_wanted(image, image.name)}
-        wanted = {key: value for key, value in wanted.items() if value}
-        splices = [appended(text, root, "images", wanted)]
+        values = {"name": image.name, **_wanted(image, image.name)}
+        wanted = {key: value for key, value in values.items() if value}
+        changed = spliced(text, [appended(text, root, "images", wanted)])
     else:
         wanted = _wanted(image, _image(entries[index]).repository)
-        splices = list(_splices(text, entries[index], wanted, path))
-    changed = spliced(text, splices)
+        changed = spliced(text, _splices(text, entries[index], wanted, path))
+        for key in (key for key, value in wanted.items() if not value):
+            changed = _without(changed, index, key, path)
     _prove(before, changed, index, wanted, path)
     return changed
 
@@ -189,14 +214,19 @@ def _splices(text: str, entry: MappingNode, wanted: dict[str, str], path: str) -
     missing: dict[str, str] = {}
     for key, value in wanted.items():
         pair = child(entry, key)
-        if pair is None:
-            missing |= {key: value} if value else {}
-        elif not value:
-            yield from [removed(text, entry, pair, path)] if _text(pair[1]) else []
-        elif not _says(pair[1], value):
+        if value and pair is None:
+            missing[key] = value
+        elif value and pair and not _says(pair[1], value):
             yield replaced(text, pair, value, path)
     if missing:
         yield added(text, entry, _name(entry, path), missing)
+
+
+def _without(text: str, index: int, key: str, path: str) -> str:
+    """`text` without a key of an entry; an empty one is as good as none and stays."""
+    entry = _entries(_parsed(text, path)[0], path)[index]
+    pair = child(entry, key)
+    return spliced(text, [removed(text, entry, pair, path)]) if pair and _text(pair[1]) else text
 
 
 def _says(node: Node, value: str) -> bool:
@@ -248,10 +278,22 @@ def folders(text: str, path: str) -> tuple[str, ...]:
 
     Addresses (`https://…`, `git@…`, `github.com/…?ref=…`) are left out. kustomize reads no other file outside a
     kustomization's own folder (its load restrictor, `LoadRestrictionsRootOnly`).
+
+    Raises:
+        PipelineError: malformed YAML, or several documents.
     """
     content = _parsed(text, path)[1]
     lists = [content.get(key) or [] for key in _LISTS]
     return tuple(item for items in lists for item in items if isinstance(item, str) and not _is_remote(item))
+
+
+def is_component(text: str, path: str) -> bool:
+    """Whether it is a `kind: Component`, which renders in what includes it and not on its own.
+
+    Raises:
+        PipelineError: malformed YAML, or several documents.
+    """
+    return bool(_parsed(text, path)[1].get("kind") == "Component")
 
 
 def _is_remote(item: str) -> bool:

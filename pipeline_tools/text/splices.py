@@ -72,28 +72,33 @@ def removed(text: str, mapping: MappingNode, pair: Pair, path: str) -> Splice:
     _must_stand_alone(pair, path)
     number = mapping.value.index(pair)
     if number == 0:
-        splice = Splice(pair[0].start_mark.index, mapping.value[1][0].start_mark.index, "")
+        start, end = pair[0].start_mark.index, mapping.value[1][0].start_mark.index
+        others = text[_end(pair) if mapping.flow_style else _end_of_line(text, pair) : end]
     elif mapping.flow_style:
-        splice = Splice(_end(mapping.value[number - 1]), _end(pair), "")
+        start, end = _end(mapping.value[number - 1]), _end(pair)
+        others = text[start : pair[0].start_mark.index]
     else:
         return _removed_lines(text, pair)
-    if "#" in text[splice.start : splice.end]:
+    if "#" in others:
         raise PipelineError(
             f"{path}:{line(pair[0])}: {pair[0].value} cannot be taken away without a comment next to it",
             hint="take it away by hand",
         )
-    return splice
+    return Splice(start, end, "")
 
 
 def _removed_lines(text: str, pair: Pair) -> Splice:
     start = pair[0].start_mark.index - pair[0].start_mark.column
-    rest = _REST_OF_LINE.match(text, _end(pair))
-    end = rest.end() if rest else _end(pair)
-    if end == len(text) and not _NEWLINE.search(
-        text, _end(pair)
-    ):  # the last line has no end: nor has the new last one
+    end = _end_of_line(text, pair)
+    if not text[:end].endswith(("\n", "\r")):  # the last line has no end: nor has the new last one
         start -= len(_newline_before(text, start))
     return Splice(start, end, "")
+
+
+def _end_of_line(text: str, pair: Pair) -> int:
+    """Behind the pair, the comment on its line and the line's end."""
+    rest = _REST_OF_LINE.match(text, _end(pair))
+    return rest.end() if rest else _end(pair)
 
 
 def _newline_before(text: str, index: int) -> str:

@@ -118,7 +118,11 @@ def test_terminated_leaves_no_folder(world: World, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     children: list[subprocess.Popen[bytes]] = []
-    overtaken(world, lambda: children[0].terminate())
+
+    def terminate() -> None:
+        children[0].terminate()
+
+    overtaken(world, terminate)
     children.append(started(world, TMPDIR=str(scratch)))
     assert children[0].wait() in {0, 143}
     assert list(scratch.iterdir()) == []
@@ -311,7 +315,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_done(world: World, tmp_path: Pa
 
 
 def test_an_ssh_remote(world: World, tmp_path: Path) -> None:
-    """git's own SSH transport, with a program in place of ssh that runs the command here."""
+    """Git's own SSH transport, with a program in place of ssh that runs the command here."""
     script = tmp_path / "ssh"
     script.write_text(
         f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\nfor command; do :; done\nexec sh -c "$command"\n'
