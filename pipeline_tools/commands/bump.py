@@ -1,20 +1,24 @@
 """`bump`."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline_tools.adapters.gitlab import Project
 from pipeline_tools.adapters.kustomize import Kustomize
 from pipeline_tools.adapters.signing import Signature, Signer
-from pipeline_tools.commands import env_repository, registry_access
-from pipeline_tools.commands.env_repository import EnvAccess
-from pipeline_tools.commands.registry_access import RegistryAccess
+from pipeline_tools.commands import env_repository
+from pipeline_tools.commands.env_repository import Address, EnvAccess
+from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.options import of
 from pipeline_tools.steps import bump as step
 from pipeline_tools.text.masks import Secret
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.gitlab import Project
+    from pipeline_tools.adapters.registry import Registries
 
 KUSTOMIZE_VARIABLES = frozenset({"PATH", "HOME", "TMPDIR", "LANG"})
 """All that kustomize gets of the environment: a generator's `envs:` may name any variable, to print its value."""
@@ -46,11 +50,23 @@ def ports(run: Session) -> step.Ports:
         remote=env_repository.remote(run, where),
         kustomize=Kustomize(lent),
         sign=Signature,
-        project=lambda: Project(where.gitlab, where.path, token, variable="PT_ENV_TOKEN"),
-        registries=lambda: registry_access.registries(run),
+        project=partial(_project, where, token),
+        registries=partial(_registries, run),
         patience=replace(run.patience, seconds=min(run.patience.seconds, LONGEST_WAIT)),
         signer=Signer(key, run.environment) if key.reveal() else None,
     )
+
+
+def _project(where: Address, token: Secret) -> "Project":
+    from pipeline_tools.adapters.gitlab import Project  # noqa: PLC0415 (a bump by push does without it)
+
+    return Project(where.gitlab, where.path, token, variable="PT_ENV_TOKEN")
+
+
+def _registries(run: Session) -> "Registries":
+    from pipeline_tools.commands import registry_access  # noqa: PLC0415 (only --check-image asks registries)
+
+    return registry_access.registries(run)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from pipeline_tools.commands import trigger as trigger_command
 from pipeline_tools.commands.build import Engine
 from pipeline_tools.commands.bump import Signing
 from pipeline_tools.commands.env_repository import EnvAccess
-from pipeline_tools.commands.registry_access import RegistryAccess
+from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import COMMON, ReleaseSession, Source, opened
 from pipeline_tools.commands.trigger import TriggerAccess
 from pipeline_tools.options import of

@@ -168,9 +168,13 @@ def request(options: Options, receipt: Receipt) -> Request:
         variables=tuple(pairs.parse("--variable", options.variable).items()),
         inputs=tuple(pairs.parse("--input", options.input).items()),
         waits=options.wait,
-        proposed=receipt.bump.merge_request if receipt.bump and not options.env_commit else None,
+        proposed=_proposed(receipt) if not options.env_commit else None,
         url=receipt.bump.url if receipt.bump else None,
     )
+
+
+def _proposed(receipt: Receipt) -> int | None:
+    return receipt.bump.merge_request if receipt.bump and receipt.bump.pending else None
 
 
 def facts(request: Request, ports: Ports) -> Facts:

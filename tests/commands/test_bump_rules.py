@@ -113,11 +113,22 @@ def test_rules_are_read_again_on_a_replay(world: World) -> None:
 @pytest.mark.usefixtures("kustomize")
 def test_a_freeze_holds_for_what_is_bumped_along(world: World) -> None:
     """The production overlay builds on a folder that is bumped: with --dependents that shows, and its freeze counts."""
-    world.env_commit("shared/kustomization.yaml", "resources: [../base]\nimages:\n- name: demo-app\n  newTag: 0.0.0\n")
+    world.env_commit(
+        "shared/kustomization.yaml", "resources: [../base]\nimages:\n- name: demo-app\n  newTag: 0.0.0\n"
+    )
     world.env_commit("overlays/prod/kustomization.yaml", "resources: [../../shared]\n")
     tip = world.env_commit(RULES, frozen("overlays/prod"))
     image = f"demo-app=registry.example.com/apps/demo-app:1.0.0@{DIGEST}"
-    shared = ("bump", "--env-project", "platform/env", "--overlay", "shared", "--image", image, "--dependents")
+    shared = (
+        "bump",
+        "--env-project",
+        "platform/env",
+        "--overlay",
+        "shared",
+        "--image",
+        image,
+        "--dependents",
+    )
     assert "overlays/prod is frozen" in error(world.run(*shared, exit_code=3))[0]
     assert world.env_tip == tip
     assert world.json(*shared, "--override", "x")["status"] == "done"
