@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import Denied, PipelineError, Refused, Stale
 from pipeline_tools.steps import entries, overlays, rendering
-from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change, Wish
+from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change, Edit
 from pipeline_tools.steps.rendering import Proof
 from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
 from pipeline_tools.text import references
@@ -46,7 +46,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """Write a wish's images into `overlays` (folders, or globs of them) of `project`, the env repository.
+    """Make `edit` in `overlays` (folders, or globs of them) of `project`, the env repository.
 
     `trailers` go under the commit's message; `Bump-Id` among them names this bump for good.
     """
@@ -54,7 +54,7 @@ class Request:
     project: str
     branch: str | None
     overlays: tuple[str, ...]
-    wish: Wish
+    edit: Edit
     trailers: tuple[tuple[str, str], ...]
     author: tuple[str, str]
     render: bool
@@ -161,7 +161,7 @@ def request(options: Options, receipt: Receipt) -> Request:
         project=options.env_project,
         branch=references.branch(options.env_branch) if options.env_branch else None,
         overlays=folders,
-        wish=Wish(images, pin, adds=options.render, allow_downgrade=options.allow_downgrade),
+        edit=Edit(images, pin, adds=options.render, allow_downgrade=options.allow_downgrade),
         trailers=_trailers(options, receipt, folders, images),
         author=(_signed(options.author_name, "pipeline-tools"), _signed(options.author_email, NOBODY)),
         render=options.render,
@@ -237,7 +237,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
     folders = overlays.resolve(ports.remote, tip, request.overlays) if tip else ()
     found = [overlays.file(ports.remote, tip, folder) for folder in folders] if tip else []
-    is_done = any(entries.is_written(path, text, request.wish) for path, text in found)
+    is_done = any(entries.is_written(path, text, request.edit) for path, text in found)
     earlier = read(None, ports.remote.find, branch, f"Bump-Id: {request.trailers[0][1]}") if is_done else None
     return Facts(branch=branch, tip=tip, files=tuple(found), earlier=earlier, unread=read.unread)
 
@@ -251,7 +251,7 @@ def plan(request: Request, facts: Facts) -> Plan:
     changes: list[Change] = []
     files = []
     for path, text in facts.files:
-        edited, found = entries.edited(path, text, request.wish)
+        edited, found = entries.edited(path, text, request.edit)
         changes.extend(found)
         if edited != text:
             files.append((path, edited))
@@ -277,7 +277,7 @@ def _status(changes: list[Change]) -> Status:
 
 
 def _message(request: Request) -> str:
-    images = ", ".join(f"{image.name} {image.tag or image.digest}" for image in request.wish.images)
+    images = ", ".join(f"{image.name} {image.tag or image.digest}" for image in request.edit.images)
     trailers = "\n".join(f"{key}: {value}" for key, value in request.trailers)
     return f"Bump {images}\n\n{trailers}\n"
 
