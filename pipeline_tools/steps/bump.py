@@ -96,11 +96,11 @@ class Outcome:
         return f"{where} on {self.branch} of {self.project}"
 
     def _newer(self) -> str:
-        found = [change for change in self.changes if change.status is Status.SUPERSEDED]
-        if not found:
+        if self.merge_request:
             return f"superseded by a newer version in !{self.merge_request}: {self.url}"
+        found = next(change for change in self.changes if change.status is Status.SUPERSEDED)
         by = f"commit {self.superseded_by[:8]}" if self.superseded_by else f"at {(self.commit or '')[:8]}"
-        return f"superseded by {found[0].before} in {found[0].path} ({by})"
+        return f"superseded by {found.before} in {found.path} ({by})"
 
 
 @dataclass(frozen=True)
@@ -146,22 +146,17 @@ class Plan:
         yield from self.diff.splitlines()
 
     def foreseen(self) -> Outcome:
-        found = self.proposal.open if self.proposal else None
+        found = self.proposal.open if self.proposal and self.source_branch else None
         if self.status is Status.PLANNED:
             return self._outcome(None)
-        if found and (self.status is Status.PENDING or not self._is_newer):
+        if found:
             return replace(self._outcome(found.sha), merge_request=found.iid, url=found.url)
-        return replace(
-            self._outcome(self.named or self.tip), superseded_by=self.named if self._is_newer else None
-        )
+        by = self.named if self.status is Status.SUPERSEDED else None
+        return replace(self._outcome(self.named or self.tip), superseded_by=by)
 
     def _outcome(self, commit: str | None) -> Outcome:
         where = (self.status, self.project, self.branch)
         return Outcome(*where, commit, self.changes, self.workloads, self.diff, overruled=self.overruled)
-
-    @property
-    def _is_newer(self) -> bool:
-        return any(change.status is Status.SUPERSEDED for change in self.changes)
 
 
 def facts(request: Request, ports: Ports) -> Facts:
@@ -185,7 +180,7 @@ def facts(request: Request, ports: Ports) -> Facts:
 def _own(request: Request, branch: str) -> str:
     """The branch that a merge request comes from."""
     source = request.proposal.source if request.proposal else None
-    return proposing.name(source, branch, request.overlays, request.wish.images)
+    return proposing.name(source, branch, request.overlays, request.edit.images)
 
 
 def _newest(request: Request, ports: Ports, branch: str) -> "MergeRequest | None":
@@ -194,13 +189,14 @@ def _newest(request: Request, ports: Ports, branch: str) -> "MergeRequest | None
 
 def _named(request: Request, remote: "Remote", branch: str, files: tuple[tuple[str, str], ...]) -> str | None:
     """The commit behind what the tip says already, by its trailers. The tip's content decides, they only name it."""
-    changes = [change for path, text in files for change in entries.edited(path, text, request.wish)[1]]
-    newer = next((change for change in changes if change.status is Status.SUPERSEDED), None)
-    if newer:
-        return remote.find(branch, "Image", newer.before.partition("@")[0])
-    if any(change.status is Status.UNCHANGED for change in changes):
+    changes = [change for path, text in files for change in entries.edited(path, text, request.edit)[1]]
+    status = _status(changes)
+    if status is Status.UNCHANGED:
         return remote.find(branch, "Bump-Id", request.trailers[0][1])
-    return None
+    newer = next((change for change in changes if change.status is Status.SUPERSEDED), None)
+    if newer is None or status is Status.PLANNED:
+        return None
+    return remote.find(branch, "Image", newer.before.partition("@")[0])
 
 
 def plan(request: Request, facts: Facts) -> Plan:
@@ -213,7 +209,7 @@ def plan(request: Request, facts: Facts) -> Plan:
     changes: list[Change] = []
     files = []
     for path, text in facts.files:
-        edited, found = entries.edited(path, text, request.wish)
+        edited, found = entries.edited(path, text, request.edit)
         changes.extend(found)
         if edited != text:
             files.append((path, edited))
@@ -250,7 +246,7 @@ def _proposed(plan: Plan, request: Request, found: proposing.Facts) -> Plan:
     """The plan, as a merge request."""
     merges_itself = bool(request.proposal and request.proposal.merges_itself)
     paths = tuple(path for path, _ in plan.files)
-    decision = proposing.decide(found, request.wish, paths, merges_itself=merges_itself)
+    decision = proposing.decide(found, request.edit, paths, merges_itself=merges_itself)
     return replace(plan, status=decision.status, rebuilds=decision.rebuilds, source_branch=found.branch)
 
 
@@ -270,7 +266,7 @@ def check(plan: Plan, ports: Ports) -> Plan:
     """
     if not (plan.files and plan.tip and plan.request):
         return plan
-    for image in plan.request.wish.images if plan.request.check_image else ():
+    for image in plan.request.edit.images if plan.request.check_image else ():
         if image.digest != UNKNOWN_DIGEST:
             image_check.check(image, plan.request.platform, ports.registries())
     return _proved(plan, plan.tip, plan.request, ports) if plan.request.render else plan
@@ -283,7 +279,7 @@ def _proved(plan: Plan, tip: str, request: Request, ports: Ports) -> Plan:
     moves = tuple(_known(move) for rendering in proof.renderings for move in rendering.moves)
     # Whoever builds on what is bumped is bumped with it: their freeze holds too.
     moved = dict.fromkeys(move.folder for move in moves)
-    others = (Target(folder, image.name) for folder in moved for image in request.wish.images)
+    others = (Target(folder, image.name) for folder in moved for image in request.edit.images)
     plan = _passed(plan, request, (*gate.targets(plan.changes), *others))
     diff = entries.shown("".join(rendering.difference for rendering in proof.renderings))
     return replace(plan, workloads=moves, diff=diff)

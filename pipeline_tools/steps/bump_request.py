@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, replace
 
 from pipeline_tools.errors import PipelineError
-from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Wish
+from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Edit
 from pipeline_tools.text import references, versions
 from pipeline_tools.text.kustomization import Image, Pin
 from pipeline_tools.text.receipt import Pushed, Receipt
@@ -57,7 +57,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Request:
-    """Write a wish's images into `overlays` (folders, or globs of them) of `project`, the env repository.
+    """Make `edit` in `overlays` (folders, or globs of them) of `project`, the env repository.
 
     `trailers` go under the commit's message; `Bump-Id` among them names this bump for good. `override` is a reason to
     overrule the env repository's rules. `check_image`: ask the registry first, for `platform` too.
@@ -66,7 +66,7 @@ class Request:
     project: str
     branch: str | None
     overlays: tuple[str, ...]
-    wish: Wish
+    edit: Edit
     trailers: tuple[tuple[str, str], ...]
     author: tuple[str, str]
     committer: tuple[str, str]
@@ -81,7 +81,7 @@ class Request:
     @property
     def title(self) -> str:
         """The first line of the commit's message."""
-        return "Bump " + ", ".join(f"{image.name} {image.tag or image.digest}" for image in self.wish.images)
+        return "Bump " + ", ".join(f"{image.name} {image.tag or image.digest}" for image in self.edit.images)
 
     def message(self, overruled: tuple[str, ...]) -> str:
         """The commit's message; why it overrules rules of the env repository, if it does."""
@@ -106,7 +106,7 @@ def request(options: Options, receipt: Receipt) -> Request:
         project=options.env_project,
         branch=references.branch(options.env_branch) if options.env_branch else None,
         overlays=folders,
-        wish=Wish(images, pin, options.render, options.allow_downgrade, options.order),
+        edit=Edit(images, pin, options.render, options.allow_downgrade, options.order),
         trailers=_trailers(options, receipt, folders, images),
         author=_who(options.author_name, options.author_email),
         committer=_who(options.committer_name, options.committer_email),

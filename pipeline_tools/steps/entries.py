@@ -26,7 +26,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Edit:
     """What is to be written: `images`, pinned to tag, digest or both.
 
     `adds`: an entry that is not there is added. Only a rendering tells a new entry from a misspelt one, so without
@@ -44,41 +44,36 @@ class Wish:
         return not self.allow_downgrade and versions.precedes(tag or "", other or "", self.order)
 
 
-def edited(path: str, text: str, wish: Wish) -> tuple[str, tuple[Change, ...]]:
+def edited(path: str, text: str, edit: Edit) -> tuple[str, tuple[Change, ...]]:
     """`text` with the images written into it, as far as none is older than what is there, and what that changes.
 
     Raises:
         PipelineError: an entry that is missing or cannot be edited safely (see `kustomization.set_image`).
     """
     changes = []
-    for image in wish.images:
-        after, change = _changed(text, path, image, wish)
+    for image in edit.images:
+        after, change = _changed(text, path, image, edit)
         changes.append(change)
         text = after if change.status is Status.PLANNED else text
     return text, tuple(changes)
 
 
-def is_written(path: str, text: str, wish: Wish) -> bool:
-    """Whether the file says all of the images already."""
-    return all(kustomization.set_image(text, image.pinned(wish.pin), path) == text for image in wish.images)
-
-
-def _changed(text: str, path: str, image: Image, wish: Wish) -> tuple[str, Change]:
+def _changed(text: str, path: str, image: Image, edit: Edit) -> tuple[str, Change]:
     before = _entry(text, path, image.name)
-    if before is None and not wish.adds:
+    if before is None and not edit.adds:
         names = ", ".join(entry.name for entry in kustomization.images(text, path)) or "none"
         raise PipelineError(
             f"{path}: images: has no entry {image.name!r} (it has: {names})",
             hint="add the entry once by hand, or leave --no-render out: then it is added and proved",
         )
-    edited = kustomization.set_image(text, image.pinned(wish.pin), path)
+    edited = kustomization.set_image(text, image.pinned(edit.pin), path)
     after = _entry(edited, path, image.name) or image
     if edited != text and after.digest and image.digest is None:
         raise PipelineError(
             f"{path}: image {image.name!r} is pinned to a digest, which {image} does not give",
             hint="write REPOSITORY:TAG@DIGEST, or give --pin tag: kustomize would go on deploying the old digest",
         )
-    is_older = before is not None and wish.is_older(image.tag, before.tag)
+    is_older = before is not None and edit.is_older(image.tag, before.tag)
     status = Status.UNCHANGED if edited == text else Status.SUPERSEDED if is_older else Status.PLANNED
     return edited, Change(path, image.name, str(before or "(no entry)"), shown(str(after)), status)
 

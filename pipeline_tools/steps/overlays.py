@@ -96,11 +96,13 @@ def closure(remote: "Remote", tip: str, folders: Iterable[str]) -> tuple[str, ..
     return tuple(sorted(seen))
 
 
-def dependents(remote: "Remote", tip: str, folders: Iterable[str]) -> dict[str, frozenset[str]]:
+def dependents(remote: "Remote", tip: str, folders: set[str]) -> dict[str, frozenset[str]]:
     """For each of `folders` the folders whose kustomizations build on it, directly or through others.
 
     Files that are no kustomization kustomize would take are passed over, with a warning.
     """
+    if not folders:
+        return {}  # nothing to read all of the repository's kustomizations for
     hashes = {path: sha for path, sha in remote.files(tip).items() if posixpath.basename(path) in FILE_NAMES}
     contents = remote.contents(hashes.values())
     texts = {path: contents[sha].decode(errors="replace") for path, sha in hashes.items()}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError, Refused, Stale
 from pipeline_tools.steps import branch, entries
-from pipeline_tools.steps.entries import Wish
+from pipeline_tools.steps.entries import Edit
 from pipeline_tools.steps.shape import Patience, Status
 from pipeline_tools.text import proposals
 from pipeline_tools.text.kustomization import Image
@@ -92,12 +92,12 @@ def _files(remote: "Remote", tip: str, paths: tuple[str, ...]) -> tuple[tuple[st
     return tuple(found)
 
 
-def decide(found: Facts, wish: Wish, paths: tuple[str, ...], *, merges_itself: bool) -> Decision:
+def decide(found: Facts, edit: Edit, paths: tuple[str, ...], *, merges_itself: bool) -> Decision:
     """What the branch and its merge request need, where the target branch needs the bump.
 
     Args:
         found: what is there.
-        wish: what is to be written.
+        edit: what is to be written.
         paths: the files that the target branch needs changed.
         merges_itself: whether auto-merge is asked for.
 
@@ -110,8 +110,8 @@ def decide(found: Facts, wish: Wish, paths: tuple[str, ...], *, merges_itself: b
             hint="merge or close its merge request and delete the branch, then run it again",
         )
     if found.open is None:
-        _respect(found.newest, wish)
-    status = _status(found, wish, paths)
+        _respect(found.newest, edit)
+    status = _status(found, edit, paths)
     if status is Status.SUPERSEDED and found.open:
         return Decision(Status.SUPERSEDED, rebuilds=False)
     rebuilds = status is not Status.UNCHANGED or (found.open is not None and found.open.has_conflicts)
@@ -119,25 +119,25 @@ def decide(found: Facts, wish: Wish, paths: tuple[str, ...], *, merges_itself: b
     return Decision(Status.PENDING if is_set and not rebuilds else Status.PLANNED, rebuilds)
 
 
-def _status(found: Facts, wish: Wish, paths: tuple[str, ...]) -> Status:
+def _status(found: Facts, edit: Edit, paths: tuple[str, ...]) -> Status:
     """How the bump stands on our branch: UNCHANGED when it is all there, SUPERSEDED by a newer one, else PLANNED."""
     files = dict(found.files)
     if found.tip is None or not set(paths) <= set(files):
         return Status.PLANNED
-    changes = [change for path in paths for change in entries.edited(path, files[path], wish)[1]]
+    changes = [change for path in paths for change in entries.edited(path, files[path], edit)[1]]
     statuses = {change.status for change in changes}
     order = (Status.SUPERSEDED, Status.PLANNED, Status.UNCHANGED)
     return next(status for status in order if status in statuses)
 
 
-def _respect(newest: "MergeRequest | None", wish: Wish) -> None:
+def _respect(newest: "MergeRequest | None", edit: Edit) -> None:
     """A merge request that a person closed said no to its versions, and to those before."""
     if newest is None or newest.state != "closed":
         return
     closed = proposals.tags(newest.description)
-    for image in wish.images:
+    for image in edit.images:
         before = closed.get(image.repository)
-        if before and (before == image.tag or wish.is_older(image.tag, before)):
+        if before and (before == image.tag or edit.is_older(image.tag, before)):
             raise Refused(
                 f"!{newest.iid}, which proposed {image.repository}:{before}, was closed: {newest.url}",
                 hint="open it again there, or release a newer version",

@@ -75,7 +75,7 @@ def proof(
     """
     edited = {posixpath.dirname(path): path for path, _ in files}
     components = {posixpath.dirname(path) for path, text in files if kustomization.is_component(text, path)}
-    above = overlays.dependents(remote, tip, edited if dependents else components)
+    above = overlays.dependents(remote, tip, set(edited) if dependents else components)
     shows = {
         folder: _shown_in(remote, tip, folder, above) if folder in components else frozenset({folder})
         for folder in edited

@@ -103,15 +103,24 @@ def set_image(text: str, image: Image, path: str) -> str:
     index = _index(entries, before.get("images") or [], image.name, path)
     _must_be_sound(image, path if index is None else f"{path}:{line(entries[index])}")
     if index is None:
-        values = {"name": image.name, **_wanted(image, image.name)}
-        wanted = {key: value for key, value in values.items() if value}
+        wanted = {"name": image.name} | {
+            key: value for key, value in _wanted(image, image.name).items() if value
+        }
         changed = spliced(text, [appended(text, root, "images", wanted)])
     else:
         wanted = _wanted(image, _image(entries[index]).repository)
-        changed = spliced(text, _splices(text, entries[index], wanted, path))
-        for key in (key for key, value in wanted.items() if not value):
-            changed = _without(changed, index, key, path)
+        changed = _changed(text, entries[index], index, wanted, path)
     _prove(before, changed, index, wanted, path)
+    return changed
+
+
+def _changed(text: str, entry: MappingNode, index: int, wanted: dict[str, str], path: str) -> str:
+    gone = [key for key, value in wanted.items() if not value]
+    for key in gone:
+        _without(text, index, key, path)  # what is refused is refused with the line in the file as it is
+    changed = spliced(text, _splices(text, entry, wanted, path))
+    for key in gone:
+        changed = _without(changed, index, key, path)
     return changed
 
 
