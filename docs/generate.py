@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from pipeline_tools.cli import cli
 from pipeline_tools.text import binding as bindings
-from pipeline_tools.text import runner_lint, terraform_rules
+from pipeline_tools.text import env_rules, runner_lint, terraform_rules
 from pipeline_tools.text.findings import Rule
 from pipeline_tools.text.schema import described
 
@@ -141,6 +141,11 @@ def _field_default(value: object) -> str:
     return "none" if value in (None, ()) else "empty" if value == "" else f"`{json.dumps(value)}`"
 
 
+def env() -> str:
+    """A table for each class of the env repository's rules."""
+    return "\n".join(_part(cls, where) for cls, where in env_rules.PARTS)
+
+
 def rules(of: Mapping[str, Rule] = runner_lint.RULES) -> str:
     """A row for each rule of `runner lint`, or of another check."""
     rows = [(f"`{name}`", rule.severity.value, rule.message, rule.cure) for name, rule in of.items()]
@@ -172,6 +177,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "options": options,
     "binding": binding,
+    "env_rules": env,
     "rules": rules,
     "terraform_rules": lambda: rules(terraform_rules.RULES),
     "terraform_providers": providers,

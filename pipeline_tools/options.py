@@ -77,6 +77,19 @@ class SecretSetting(click.Option):
             raise click.BadParameter("the file is not text", ctx=ctx, param=self) from None
 
 
+class KeySetting(SecretSetting):
+    """A key in PEM or ASCII armour; its variable may hold the key or, as GitLab's variables of type file, its path."""
+
+    def _text(self, ctx: click.Context, value: Any) -> str:
+        is_key = isinstance(value, str) and value.lstrip().startswith("-----BEGIN ")
+        if is_key or not isinstance(value, str) or not value:
+            return super()._text(ctx, value)
+        try:
+            return super()._text(ctx, self.type.convert(value, self, ctx))
+        except click.BadParameter:  # its words would show the value, which may be a key in another form
+            raise click.BadParameter("neither a key nor the path of a file", ctx=ctx, param=self) from None
+
+
 def _setting(flag: str, variable: str | list[str], text: str, **kwargs: Any) -> Callable[[F], F]:
     return click.option(flag, cls=Setting, envvar=variable, show_envvar=True, help=text, **kwargs)
 
@@ -85,12 +98,12 @@ SECRET_VARIABLES: set[str] = {"PT_GOOGLE_ID_TOKEN", "VAULT_ID_TOKEN", "VAULT_TOK
 """Every variable that holds a secret of ours, whichever command reads it."""
 
 
-def _secret(name: str, variable: str, text: str) -> Callable[[F], F]:
+def _secret(
+    name: str, variable: str, text: str, cls: type[SecretSetting] = SecretSetting
+) -> Callable[[F], F]:
     SECRET_VARIABLES.add(variable)
     flag = f"--{name.replace('_', '-')}-file"
-    return click.option(
-        flag, name, cls=SecretSetting, envvar=variable, show_envvar=True, metavar="FILE", help=text
-    )
+    return click.option(flag, name, cls=cls, envvar=variable, show_envvar=True, metavar="FILE", help=text)
 
 
 def _output(ctx: click.Context, _param: click.Parameter, value: str) -> str:
@@ -166,14 +179,37 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                             metavar="PATH|URL"),
     "env_branch": _setting("--env-branch", "PT_ENV_BRANCH", "Branch of the env repository. Default: its HEAD.",
                            metavar="BRANCH"),
-    "overlay": _setting("--overlay", "PT_OVERLAY", "Folder of an overlay in the env repository. Repeatable.", **_MANY,
-                        metavar="DIR"),
+    "overlay": _setting("--overlay", "PT_OVERLAY", "Folder of an overlay in the env repository, or a glob such as "
+                        "apps/*/overlays/dev. Repeatable.", **_MANY, metavar="DIR|GLOB"),
     "image": _setting("--image", "PT_IMAGE", "Entry of images: to bump, with what to write. Repeatable. "
                       "Default of REF: the published image.", **_MANY, metavar="NAME[=REF]"),
+    "pin": _setting("--pin", "PT_PIN", "What an entry says of the image: with the tag alone a digest is taken away, and "
+                    "the reverse.", default="both", show_default=True, type=click.Choice(["tag", "digest", "both"])),
     "allow_downgrade": click.option("--allow-downgrade", cls=Setting, envvar="PT_ALLOW_DOWNGRADE", show_envvar=True,
                                     is_flag=True, help="Write an older version over a newer one."),
+    "order": _setting("--order", "PT_ORDER", "How versions follow each other: semver, or numeric for build numbers such as "
+                      "1234 or 20261123.7.", default="semver", show_default=True,
+                      type=click.Choice(["semver", "numeric"])),
+    "override": _setting("--override", "PT_OVERRIDE", "Bump although a freeze or a hold of the env repository forbids it; "
+                         "the reason is recorded in the commit.", metavar="REASON"),
+    "check_image": click.option("--check-image/--no-check-image", cls=Setting, envvar="PT_CHECK_IMAGE", show_envvar=True,
+                                default=False, help="See first that the registry has tag, digest and platform."),
+    "via_merge_request": click.option("--via-merge-request/--no-via-merge-request", cls=Setting,
+                                      envvar="PT_VIA_MERGE_REQUEST", show_envvar=True, default=False,
+                                      help="Propose the bump in a merge request instead of pushing it."),
+    "label": _setting("--label", "PT_LABEL", "Label of the merge request. Repeatable.", **_MANY, metavar="LABEL"),
+    "reviewer": _setting("--reviewer", "PT_REVIEWER", "User who is asked to review the merge request. Repeatable.", **_MANY,
+                         metavar="USER"),
+    "auto_merge": click.option("--auto-merge/--no-auto-merge", cls=Setting, envvar="PT_AUTO_MERGE", show_envvar=True,
+                               default=False, help="Let GitLab merge it when its pipeline succeeds."),
+    "committer_name": _setting("--committer-name", "PT_COMMITTER_NAME", "Committer of the bump.",
+                               default="pipeline-tools", show_default=True, metavar="NAME"),
+    "committer_email": _setting("--committer-email", "PT_COMMITTER_EMAIL", "E-mail address of the bump's committer.",
+                                default="pipeline-tools@noreply.invalid", metavar="EMAIL"),
     "render": click.option("--render/--no-render", cls=Setting, envvar="PT_RENDER", show_envvar=True, default=True,
                            help="Prove the bump with kustomize build, before and after."),
+    "dependents": click.option("--dependents/--no-dependents", cls=Setting, envvar="PT_DEPENDENTS", show_envvar=True,
+                               default=False, help="Render every overlay too that builds on a changed folder."),
     "skip_ci": click.option("--skip-ci/--no-skip-ci", cls=Setting, envvar="PT_SKIP_CI", show_envvar=True, default=False,
                             help="Push with ci.skip, because a trigger follows. Always so in release."),
     "author_name": _setting("--author-name", "GITLAB_USER_NAME", "Author of the bump.", default="pipeline-tools", **_ONE),
@@ -284,6 +320,8 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
                              "under this name to the job that applies, and to no other."),
     "passport_key": _secret("passport_key", "PT_PASSPORT_KEY", "Key that sensitive values in passports are hashed with and "
                             "passports are sealed with; Vault may lend it under this name."),
+    "signing_key": _secret("signing_key", "PT_SIGNING_KEY", "GPG or SSH private key that signs the bump's commit; the "
+                           "variable may be of type file.", cls=KeySetting),
     "job_token": _secret("job_token", "CI_JOB_TOKEN", "The job's own token."),
     "reviewer_token": _secret("reviewer_token", "PT_REVIEWER_TOKEN", "Token that Vault outside the cluster asks for "
                               "token reviews with."),

@@ -39,6 +39,7 @@ INPUTS = frozenset(
         "max_deletes",
         "moving",
         "overlay",
+        "pin",
         "platform",
         "repository",
         "root",

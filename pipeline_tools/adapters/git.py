@@ -6,16 +6,19 @@ the trees of the changed paths alone, so the cost does not grow with the reposit
 
 import logging
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from pipeline_tools.adapters import process
 from pipeline_tools.adapters.process import CommandFailed, Environment
-from pipeline_tools.errors import Denied, PipelineError, Unavailable
-from pipeline_tools.text import references
+from pipeline_tools.adapters.signing import Signature, Signer
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.text import git_answers, references
 from pipeline_tools.text.credentials import Credential
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,9 @@ _HELPER = (
 )
 """A credential helper that lives in the environment only (gitcredentials(7), "CUSTOM HELPERS"). Constant text:
 what it says stands in two variables of the git process."""
+
+_LITTLE = 1 << 20
+"""Bytes that a disk has left when a failure on it may well be due to that."""
 
 _DEPTHS = (50, 1000, None)
 """How far to look back for an ancestor, step by step; None is all of the history."""
@@ -120,16 +126,24 @@ class Remote:
                 break
         return False
 
-    def find(self, branch: str, text: str) -> str | None:
-        """The newest of the last commits of `branch` whose message has `text` in it, or None."""
+    def find(self, branch: str, trailer: str, value: str) -> str | None:
+        """The newest of the last commits of `branch` with exactly this trailer (git-interpret-trailers(1)), or None.
+
+        The history is deepened for it, without trees or blobs.
+        """
         for depth in _DEPTHS[:2]:
             self._fetch(branch, f"--depth={depth}", "--filter=tree:0")
-            found = self._git(
-                "log", "--max-count=1", "--fixed-strings", f"--grep={text}", "--format=%H", "FETCH_HEAD"
-            )
-            if found:
-                return found.strip()
+            form = f"--format=%H%x09%(trailers:key={trailer},valueonly,unfold,separator=%x09)"
+            for row in self._git("log", form, "FETCH_HEAD").splitlines():
+                commit, *values = row.split("\t")
+                if value in values:
+                    return commit
         return None
+
+    def trailer(self, commit: str, key: str) -> str | None:
+        """The value of a trailer of a fetched commit, or None."""
+        form = f"--format=%(trailers:key={key},valueonly,unfold)"
+        return self._git("log", "--max-count=1", form, commit).strip() or None
 
     def fetch_history(self, branch: str) -> None:
         """Bring all commits of `branch` into the scratch repository, without trees or blobs."""
@@ -162,34 +176,83 @@ class Remote:
         """The content of a file of a fetched commit, brought from the remote when first asked for."""
         return self._run("cat-file", "blob", f"{commit}:{path}", remote=True)
 
+    def files(self, commit: str, *folders: str) -> dict[str, str]:
+        """Hash by path of every file of a fetched commit, or of those below `folders`; links and submodules are none."""
+        below = [] if "" in folders else [f"{folder}/" for folder in folders]
+        text = self._git("ls-tree", "-r", "-z", commit, *below)
+        rows = [re.fullmatch(r"100\d+ blob (\w+)\t(.*)", row, re.DOTALL) for row in text.split("\0")]
+        return {row[2]: row[1] for row in rows if row}
+
+    def contents(self, hashes: Iterable[str]) -> dict[str, bytes]:
+        """Content by hash of many files, brought from the remote at once."""
+        wanted = list(dict.fromkeys(hashes))
+        if not wanted:
+            return {}
+        self._bring(wanted)
+        stream = BytesIO(self._run("cat-file", "--batch", stdin="\n".join(wanted).encode(), remote=True))
+        return {sha: _blob(stream) for sha in wanted}
+
     def materialise(self, commit: str, folders: tuple[str, ...], directory: Path) -> None:
         """Write whole folders of a fetched commit below `directory`, by one batch from the remote."""
+        self._bring(self.files(commit, *folders).values())
         index = {"GIT_INDEX_FILE": str(directory / ".index"), "GIT_WORK_TREE": str(directory)}
-        self._run("checkout", commit, "--", *folders, remote=True, extra=index)
+        paths = [folder or "." for folder in folders]
+        self._run("checkout", "--quiet", commit, "--", *paths, remote=True, extra=index)
         (directory / ".index").unlink()
+
+    def _bring(self, hashes: Iterable[str]) -> None:
+        """Fetch blobs in one request: `checkout` and `cat-file` would ask for each on its own (git 2.39, traced).
+
+        The words are those with which git itself fetches what a partial clone lacks. A server that does not give
+        single objects did not leave them out before either.
+        """
+        words = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none", "--stdin", "origin")
+        wanted = "\n".join(dict.fromkeys(hashes))
+        try:
+            self._run(
+                "-c", "fetch.negotiationAlgorithm=noop", "fetch", *words, stdin=wanted.encode(), remote=True
+            )
+        except CommandFailed as error:
+            log.debug("blobs are fetched one by one: %s", error)
 
     # Writing -----------------------------------------------------------------------------------------------
 
-    def commit(self, parent: str, files: Mapping[str, bytes], message: str, author: tuple[str, str]) -> str:
+    def commit(
+        self,
+        parent: str,
+        files: Mapping[str, bytes],
+        message: str,
+        by: Signature,
+        signer: Signer | None = None,
+    ) -> str:
         """Make a commit on `parent` that replaces the content of existing files; nothing else changes.
-
-        `author` is a name and an e-mail address.
 
         Returns:
             Its hash. It exists in the scratch repository until it is pushed.
+
+        Raises:
+            PipelineError: it cannot be signed.
         """
         blobs = {
             PurePosixPath(path): self._git("hash-object", "-w", "--stdin", stdin=content).strip()
             for path, content in files.items()
         }
         tree = self._tree(parent, PurePosixPath(), blobs)
-        who = {
-            "GIT_AUTHOR_NAME": author[0],
-            "GIT_AUTHOR_EMAIL": author[1],
-            "GIT_COMMITTER_NAME": "pipeline-tools",
-            "GIT_COMMITTER_EMAIL": "pipeline-tools@noreply.invalid",
-        }
-        return self._git("commit-tree", tree, "-p", parent, stdin=message.encode(), extra=who).strip()
+        if signer is None:
+            return self._commit(tree, parent, message, by.variables)
+        with signer.lent() as loan:
+            extra = {**by.variables, **loan.environment, **self._configured(loan.configuration)}
+            try:
+                return self._commit(tree, parent, message, extra, "--gpg-sign")
+            except CommandFailed as error:
+                raise PipelineError(
+                    f"the commit cannot be signed: {error.stderr}",
+                    hint="see PT_SIGNING_KEY: a key without a passphrase; gpg or ssh-keygen must be installed",
+                ) from None
+
+    def _commit(self, tree: str, parent: str, message: str, extra: Environment, *words: str) -> str:
+        argv = ("commit-tree", *words, "-p", parent, tree)
+        return self._git(*argv, stdin=message.encode(), extra=extra).strip()
 
     def _tree(self, parent: str, folder: PurePosixPath, blobs: Mapping[PurePosixPath, str]) -> str:
         """Hash of `folder`'s tree with `blobs` in their places."""
@@ -205,24 +268,26 @@ class Remote:
             "mktree", "-z", "--missing", stdin="".join(rows).encode("utf-8", "surrogateescape")
         ).strip()
 
-    def push(self, commit: str, branch: str, options: tuple[str, ...] = ()) -> str:
-        """Move `branch` forward to `commit`.
+    def push(
+        self, commit: str, branch: str, options: tuple[str, ...] = (), *, instead_of: str | None = None
+    ) -> str:
+        """Move `branch` forward to `commit`; with `instead_of` to wherever, if it still is at that commit.
+
+        An empty `instead_of` says that there must be no such branch yet (git-push(1), `--force-with-lease`).
 
         Returns:
             Empty when it was accepted, else what the server or git said. What that means is not in its words
             (a lost answer may follow an accepted push): read the tip again.
         """
         words = [word for option in options for word in ("-o", option)]
-        refspec = f"{commit}:refs/heads/{branch}"
+        ref = f"refs/heads/{branch}"
+        lease = [] if instead_of is None else [f"--force-with-lease={ref}:{instead_of}"]
+        argv = ("push", "--porcelain", *words, *lease, "origin", f"{commit}:{ref}")
         try:
-            self._plain("-C", self._directory, "push", "--porcelain", *words, "origin", refspec, remote=True)
+            self._plain("-C", self._directory, *argv, remote=True)
         except CommandFailed as error:
             return error.stderr
         return ""
-
-    def failure(self, said: str) -> PipelineError | None:
-        """What git's words after a push mean, as far as the transport goes; None where they mean something else."""
-        return failure(self.url, said)
 
     # How ---------------------------------------------------------------------------------------------------
 
@@ -230,12 +295,22 @@ class Remote:
     def _directory(self) -> str:
         """The scratch repository, made when first needed: bare, without templates or hooks, a partial clone."""
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="pipeline-tools-")
-            self._plain("init", "--quiet", "--bare", "--template=", self._scratch.name)
-            with (Path(self._scratch.name) / "config").open("a") as config:
-                config.write(_PARTIAL_CLONE)
-            self._plain("-C", self._scratch.name, "config", "remote.origin.url", self.url)
+            try:
+                self._scratch = self._made()
+            except (CommandFailed, OSError) as error:
+                raise PipelineError(
+                    f"no scratch repository can be made in {tempfile.gettempdir()}: {error}",
+                    hint="is that disk full, or read-only? TMPDIR names another place",
+                ) from None
         return self._scratch.name
+
+    def _made(self) -> "tempfile.TemporaryDirectory[str]":
+        scratch = tempfile.TemporaryDirectory(prefix="pipeline-tools-")
+        self._plain("init", "--quiet", "--bare", "--template=", scratch.name)
+        with (Path(scratch.name) / "config").open("a") as config:
+            config.write(_PARTIAL_CLONE)
+        self._plain("-C", scratch.name, "config", "remote.origin.url", self.url)
+        return scratch
 
     def _fetch(self, branch: str, *words: str) -> None:
         refspec = f"+refs/heads/{branch}:refs/heads/fetched"
@@ -255,10 +330,17 @@ class Remote:
     def _run(
         self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
     ) -> bytes:
-        return _said(
-            self.url,
-            lambda: self._plain("-C", self._directory, *words, stdin=stdin, extra=extra, remote=remote),
-        )
+        directory = self._directory
+        try:
+            return self._plain("-C", directory, *words, stdin=stdin, extra=extra, remote=remote)
+        except CommandFailed as error:
+            free = shutil.disk_usage(directory).free
+            if (
+                free < _LITTLE
+            ):  # git has many words for a full disk, and at times none (2.39: FETCH_HEAD not written)
+                error.hint = f"{free // 1024} KiB are left in {tempfile.gettempdir()}: is that disk full? TMPDIR names another"
+                raise
+            raise git_answers.failure(self.url, error.stderr) or error from None
 
     def _plain(
         self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
@@ -312,43 +394,8 @@ _QUIET = {
     "GIT_LITERAL_PATHSPECS": "1",
 }
 
-_DENIED = re.compile(
-    r"Authentication failed|HTTP Basic: Access denied|could not read (Username|Password)|returned error: 40[13]"
-    r"|not allowed to|Permission denied|not found|does not appear to be a git repository|access rights",
-    re.IGNORECASE,
-)
-_AWAY = re.compile(
-    r"Could not resolve host|Failed to connect|Couldn't connect|Connection (refused|reset|timed out)|timed out"
-    r"|returned error: (429|5\d\d)|early EOF|hung up unexpectedly|Operation too slow|RPC failed|unexpected disconnect",
-    re.IGNORECASE,
-)
 
-
-def _said(url: str, call: Callable[[], bytes]) -> bytes:
-    """Run a git command; say transport failures in our words, leave all others as they are."""
-    try:
-        return call()
-    except CommandFailed as error:
-        raise failure(url, error.stderr) or error from None
-
-
-def failure(url: str, said: str) -> PipelineError | None:
-    """What git's error output means, as far as the transport goes; None where it means something else."""
-    if "could not read Username" in said or "could not read Password" in said:
-        return Denied(
-            f"{url} asks for a login, and there is none",
-            hint="is the token's variable empty (PT_ENV_TOKEN for the env project)? A protected variable is absent on "
-            "an unprotected ref",
-        )
-    reason = next(
-        (line for line in reversed(said.splitlines()) if line.startswith(("fatal:", "remote:"))), said
-    )
-    if _AWAY.search(said):
-        return Unavailable(f"{url}: {reason}", hint="is the git server up, and reachable from here?")
-    if _DENIED.search(said):
-        return Denied(
-            f"{url}: {reason}",
-            hint="does the project exist, and does the token have the right scope and role "
-            "(write_repository to push)? A protected variable is empty on an unprotected ref",
-        )
-    return None
+def _blob(stream: BytesIO) -> bytes:
+    """One answer of `cat-file --batch`: a line with hash, type and size, the content, and a line end."""
+    size = int(stream.readline().split()[2])
+    return stream.read(size + 1)[:-1]

@@ -20,7 +20,7 @@ class Kustomize:
 
         Args:
             folder: where its file is.
-            shown: its name for messages.
+            shown: its name for messages, the end of that path.
 
         Raises:
             PipelineError: kustomize is not installed, or refuses the folder; its words are in the message.
@@ -28,7 +28,7 @@ class Kustomize:
         try:
             return process.run(*self._command(), str(folder), environment=self.environment).decode()
         except CommandFailed as error:
-            reason = error.stderr.replace(str(folder), shown).splitlines()
+            reason = error.stderr.replace(str(folder).removesuffix(shown), "").splitlines()
             raise PipelineError(
                 f"{shown} does not render: {reason[-1] if reason else 'no reason given'}",
                 hint="run kustomize build there; --no-render where a base is remote",

@@ -131,13 +131,15 @@ class Registry:
             images = manifest.images()
             return self.labels(repository, self.get(repository, images[0])) if images else {}
         config = manifest.config()
-        if config is None:
-            return {}
+        return manifests.labels(self.config(repository, config)) if config else {}
+
+    def config(self, repository: str, config: Blob) -> bytes:
+        """The config of an image."""
         path = f"{repository}/blobs/{config.digest}"
         with self._call("GET", path, _pull(repository), "read") as answer:
             content = self._small(answer, path)
         self._prove(path, config.digest, manifests.digest(content))
-        return manifests.labels(content)
+        return content
 
     def has(self, repository: str, blob: Blob) -> bool:
         """Whether the registry holds a blob for this repository."""

@@ -9,7 +9,7 @@ import click
 
 from pipeline_tools.adapters.docker import Docker
 from pipeline_tools.commands import registry_access
-from pipeline_tools.commands.registry_access import RegistryAccess
+from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.options import of
 from pipeline_tools.steps import build as step

@@ -1,30 +1,19 @@
 """Who we are at a registry."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from pipeline_tools.adapters.docker_config import Logins
 from pipeline_tools.adapters.registry import Registries
+from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import Session
 from pipeline_tools.errors import Denied, PipelineError
 from pipeline_tools.text import references
 from pipeline_tools.text.credentials import Credential
-from pipeline_tools.text.masks import Secret
 
 OURS = ("repository", "candidate_repository")
 """The options that name a repository of ours."""
-
-
-@dataclass(frozen=True)
-class RegistryAccess:
-    """The options that say who we are at registries."""
-
-    registry_user: str | None
-    registry_password: Secret
-    docker_auth_config: Secret
-    docker_config: Path | None
 
 
 def logins(run: Session) -> Logins:

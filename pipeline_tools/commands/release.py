@@ -11,23 +11,25 @@ from pipeline_tools.commands import push as push_command
 from pipeline_tools.commands import tag as tag_command
 from pipeline_tools.commands import trigger as trigger_command
 from pipeline_tools.commands.build import Engine
+from pipeline_tools.commands.bump import Signing
 from pipeline_tools.commands.env_repository import EnvAccess
-from pipeline_tools.commands.registry_access import RegistryAccess
+from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import COMMON, ReleaseSession, Source, opened
 from pipeline_tools.commands.trigger import TriggerAccess
 from pipeline_tools.options import of
 from pipeline_tools.steps import build, bump, push, shape, tag, trigger
+from pipeline_tools.steps.entries import UNKNOWN_DIGEST
 from pipeline_tools.steps.shape import Stage
 from pipeline_tools.text.receipt import Built, Bumped, Pushed, Receipt, Tagged
 
 _STEPS = (tag.Options, build.Options, push.Options, bump.Options, trigger.Options)
-_ACCESS = (Engine, RegistryAccess, EnvAccess, TriggerAccess, Source)
+_ACCESS = (Engine, RegistryAccess, EnvAccess, Signing, TriggerAccess, Source)
 
 
 _ANY = Receipt(
     Tagged("v0.0.0", "0.0.0", "0" * 40),
-    Built("registry.example/any", "sha-0", bump.UNKNOWN_DIGEST),
-    Pushed("registry.example/any", "0.0.0", bump.UNKNOWN_DIGEST),
+    Built("registry.example/any", "sha-0", UNKNOWN_DIGEST),
+    Pushed("registry.example/any", "0.0.0", UNKNOWN_DIGEST),
     Bumped("any", "main", "0" * 40),
 )
 """A receipt that makes every step's request possible: what is wrong with an option shows before anything is done."""

@@ -1,125 +1,114 @@
 """The bump step: one commit in the env repository that writes the published image into its overlays."""
 
-import difflib
-import hashlib
-import json
 import posixpath
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
-from semver import Version
-
-from pipeline_tools.errors import Denied, PipelineError, Refused, Stale
-from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
-from pipeline_tools.text import kustomization, references, versions
-from pipeline_tools.text.kustomization import FILE_NAMES, Image
-from pipeline_tools.text.receipt import Bumped, Pushed, Receipt
+from pipeline_tools.errors import PipelineError
+from pipeline_tools.steps import branch, entries, gate, image_check, overlays, proposing, rendering
+from pipeline_tools.steps.bump_request import NOBODY, Options, Proposal, Request, named, request
+from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change
+from pipeline_tools.steps.rendering import Proof
+from pipeline_tools.steps.shape import PRIVATE, Patience, Reading, Status, Step
+from pipeline_tools.text import env_rules, proposals
+from pipeline_tools.text.env_rules import EnvRules, Target
+from pipeline_tools.text.receipt import Bumped, Receipt
+from pipeline_tools.text.rendered import Move
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.git import Remote
+    from pipeline_tools.adapters.gitlab import MergeRequest, Project
     from pipeline_tools.adapters.kustomize import Kustomize
+    from pipeline_tools.adapters.registry import Registries
+    from pipeline_tools.adapters.signing import Signature, Signer
+
+__all__ = ["NOBODY", "STEP", "Options", "Ports", "Request", "named", "record", "request"]
 
 
-UNKNOWN_DIGEST = "sha256:" + "0" * 64
-"""Stands for the digest in the plan of a release that is not built yet; never written."""
-
-NOBODY = "pipeline-tools@noreply.invalid"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about the bump."""
-
-    env_project: str
-    env_branch: str | None = None
-    overlay: tuple[str, ...] = ()
-    image: tuple[str, ...] = ()
-    allow_downgrade: bool = False
-    render: bool = True
-    skip_ci: bool = False
-    author_name: str = "pipeline-tools"
-    author_email: str = NOBODY
-    project: str | None = None
-    pipeline_url: str | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """Write `images` into `overlays` of `project`, the env repository.
-
-    `trailers` go under the commit's message; `Bump-Id` among them names this bump for good.
-    """
-
-    project: str
-    branch: str | None
-    overlays: tuple[str, ...]
-    images: tuple[Image, ...]
-    trailers: tuple[tuple[str, str], ...]
-    author: tuple[str, str]
-    allow_downgrade: bool
-    render: bool
-    push_options: tuple[str, ...]
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Ports:
-    """`remote` is the env repository."""
+    """`remote` is the env repository and `project` its GitLab; `sign` makes who a commit is by, `signer` has their key.
+
+    `patience` is for the pipeline of a merge request.
+    """
 
     remote: "Remote"
     kustomize: "Kustomize"
+    sign: Callable[[tuple[str, str], tuple[str, str]], "Signature"]
+    project: Callable[[], "Project"]
+    registries: Callable[[], "Registries"]
+    patience: Patience
+    signer: "Signer | None" = None
+    clock: Callable[[], datetime] = _now
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The tip of the branch, and text and path of each overlay's kustomization file there.
+    """The tip of the branch, path and text of each overlay's kustomization file there, and the rules `now`.
 
-    `earlier` is the commit of this very bump, where it is found in the history.
+    `named` is the commit that wrote what is there: this very bump, or the newer one; None where the history that was
+    read does not say. `proposal` is what there is of a merge request.
     """
 
     branch: str
     tip: str | None
     files: tuple[tuple[str, str], ...]
-    earlier: str | None
+    rules: EnvRules
+    now: datetime
+    named: str | None
+    proposal: proposing.Facts | None
     unread: tuple[PipelineError, ...]
 
 
 @dataclass(frozen=True)
-class Change:
-    """One entry of one file: what it says at the tip, and what it will say. `status` as of a plan."""
-
-    path: str
-    name: str
-    before: str
-    after: str
-    status: Status
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """The env repository's `commit` on `branch` that is the bump, or contains it."""
+    """The env repository's `commit` on `branch` that is the bump, or contains it; `workloads` and `diff` as planned.
+
+    While a bump by merge request is pending `commit` is the tip of `merge_request`, at `url`. `overruled` are the rules
+    that forbade it.
+    """
 
     status: Status
     project: str
     branch: str
     commit: str | None
     changes: tuple[Change, ...]
+    workloads: tuple[Move, ...]
     diff: str
+    superseded_by: str | None = None
+    overruled: tuple[str, ...] = ()
+    merge_request: int | None = None
+    url: str | None = None
 
     def summary(self) -> str:
         if self.status is Status.SUPERSEDED:
-            newer = [change for change in self.changes if change.status is Status.SUPERSEDED]
-            found = f"superseded by {newer[0].before} in {newer[0].path} (commit {(self.commit or '')[:8]})"
-            return f"{found}; --allow-downgrade writes the older version all the same"
+            return f"{self._newer()}; --allow-downgrade writes the older version all the same"
         where = self.commit[:8] if self.commit else "(commit known after bump)"
+        if self.merge_request:
+            return f"{where} in !{self.merge_request} of {self.project}: {self.url}"
         return f"{where} on {self.branch} of {self.project}"
+
+    def _newer(self) -> str:
+        if self.merge_request:
+            return f"superseded by a newer version in !{self.merge_request}: {self.url}"
+        found = next(change for change in self.changes if change.status is Status.SUPERSEDED)
+        by = f"commit {self.superseded_by[:8]}" if self.superseded_by else f"at {(self.commit or '')[:8]}"
+        return f"superseded by {found.before} in {found.path} ({by})"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The commit to make: its parent `tip`, its `changes`, its `message`; `diff` is the rendered difference."""
+    """The commit to make: its parent `tip`, its `changes`, its `message`.
+
+    `workloads` are the containers that get another image by it, `diff` is all of the rendered difference; `overruled` are the rules that forbid it and are overridden, `source_branch` is where a merge request comes from.
+    """
 
     status: Status
     project: str
@@ -127,212 +116,138 @@ class Plan:
     tip: str | None
     changes: tuple[Change, ...]
     message: str
+    workloads: tuple[Move, ...] = ()
     diff: str = ""
+    overruled: tuple[str, ...] = ()
+    source_branch: str | None = None
     unread: tuple[PipelineError, ...] = ()
     request: Request | None = field(default=None, metadata=PRIVATE)
     files: tuple[tuple[str, str], ...] = field(default=(), metadata=PRIVATE)
-    earlier: str | None = field(default=None, metadata=PRIVATE)
+    named: str | None = field(default=None, metadata=PRIVATE)
+    proposal: proposing.Facts | None = field(default=None, metadata=PRIVATE)
+    rebuilds: bool = field(default=True, metadata=PRIVATE)
+    rules: EnvRules = field(default=env_rules.NONE, metadata=PRIVATE)
+    now: datetime = field(default=datetime.min.replace(tzinfo=UTC), metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.status is Status.UNCHANGED:
             return
         yield f"{self.project} {self.branch}" + (f" at {self.tip[:8]}" if self.tip else "")
+        if self.source_branch:
+            yield f"  by merge request from {self.source_branch}"
+        yield from (f"  overridden: {rule}" for rule in self.overruled)
         for change in self.changes:
             yield f"{change.path}: {change.name}"
             if change.status is Status.PLANNED:
                 yield from (f"  - {change.before}", f"  + {change.after}")
             else:
                 yield f"  {change.status}: {change.before}"
+        yield from (f"{move.folder}: {move}" for move in self.workloads)
         yield from self.diff.splitlines()
 
     def foreseen(self) -> Outcome:
-        commit = None if self.status is Status.PLANNED else self.earlier or self.tip
-        return Outcome(self.status, self.project, self.branch, commit, self.changes, self.diff)
+        found = self.proposal.open if self.proposal and self.source_branch else None
+        if self.status is Status.PLANNED:
+            return self._outcome(None)
+        if found:
+            return replace(self._outcome(found.sha), merge_request=found.iid, url=found.url)
+        by = self.named if self.status is Status.SUPERSEDED else None
+        return replace(self._outcome(self.named or self.tip), superseded_by=by)
 
-
-def request(options: Options, receipt: Receipt) -> Request:
-    """What to bump: the images given, or the one the receipt says was published.
-
-    Raises:
-        PipelineError: no overlay, no image, nothing to write, or a value against its grammar.
-    """
-    named(options)
-    images = tuple(_wanted(word, receipt.push) for word in options.image)
-    if len({image.name for image in images}) < len(images):
-        raise PipelineError("one image is named twice", hint="give each --image once")
-    overlays = tuple(dict.fromkeys(references.folder(overlay) for overlay in options.overlay))
-    return Request(
-        project=options.env_project,
-        branch=references.branch(options.env_branch) if options.env_branch else None,
-        overlays=overlays,
-        images=images,
-        trailers=_trailers(options, receipt, overlays, images),
-        author=(_signed(options.author_name, "pipeline-tools"), _signed(options.author_email, NOBODY)),
-        allow_downgrade=options.allow_downgrade,
-        render=options.render,
-        push_options=("ci.skip",) if options.skip_ci else (),
-    )
-
-
-def named(options: Options) -> None:
-    """See that the options name something to bump; a release asks this before it builds anything.
-
-    Raises:
-        PipelineError: no overlay or no image.
-    """
-    if not options.overlay or not options.image:
-        missing = "--overlay" if not options.overlay else "--image"
-        raise PipelineError(
-            f"{missing} is missing", hint="name what to bump, as in --overlay overlays/dev --image app"
-        )
-
-
-def _wanted(word: str, pushed: Pushed | None) -> Image:
-    name, equals, text = word.partition("=")
-    if not equals:
-        if pushed is None:
-            raise PipelineError(
-                f"nothing is known to write for image {name!r}",
-                hint=f"run push first (its receipt says it), or give --image {name}=REPOSITORY:TAG@DIGEST",
-            )
-        return Image(name, _other(pushed.repository, name), pushed.tag, pushed.digest or UNKNOWN_DIGEST)
-    found = references.reference(text)
-    if not found.tag:
-        raise PipelineError(
-            f"--image {word}: a tag is missing", hint="write REPOSITORY:TAG or REPOSITORY:TAG@DIGEST"
-        )
-    return Image(name, _other(found.name, name), found.tag, found.digest)
-
-
-def _other(repository: str, name: str) -> str | None:
-    """`newName`, where it is another one than the manifests' own."""
-    return repository if repository != name else None
-
-
-def _trailers(
-    options: Options, receipt: Receipt, overlays: tuple[str, ...], images: tuple[Image, ...]
-) -> tuple[tuple[str, str], ...]:
-    """git-interpret-trailers(1): the facts about a bump that outlive the pipeline."""
-    tag = receipt.tag
-    facts = (
-        ("Source-Project", options.project),
-        ("Source-Tag", tag and tag.name),
-        ("Source-Commit", tag and tag.commit),
-        ("Source-Pipeline", options.pipeline_url),
-        *(("Image", str(replace(image, digest=None))) for image in images),
-        *(("Image-Digest", image.digest) for image in images),
-    )
-    what = [options.project, tag and tag.commit, overlays, [str(image) for image in images]]
-    identity = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-    return (("Bump-Id", identity), *((key, _one_line(value)) for key, value in facts if value))
-
-
-def _signed(value: str, default: str) -> str:
-    """`value` as git takes it in a signature (git-commit-tree(1)): without angle brackets and control characters."""
-    return _one_line(value.translate({ord("<"): None, ord(">"): None})).strip(" .,:;\"'") or default
-
-
-def _one_line(value: str) -> str:
-    """A trailer's value must not begin another line, so that nobody forges a trailer."""
-    return "".join(character for character in value if character.isprintable())
+    def _outcome(self, commit: str | None) -> Outcome:
+        where = (self.status, self.project, self.branch)
+        return Outcome(*where, commit, self.changes, self.workloads, self.diff, overruled=self.overruled)
 
 
 def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
     branch = request.branch or read("main", ports.remote.head)
+    newest = read(None, partial(_newest, request, ports, branch)) if request.proposal else None
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
-    found = [_file(ports.remote, tip, overlay) for overlay in request.overlays] if tip else []
-    is_done = any(_is_written(text, path, request.images) for path, text in found)
-    earlier = read(None, ports.remote.find, branch, f"Bump-Id: {request.trailers[0][1]}") if is_done else None
-    return Facts(branch=branch, tip=tip, files=tuple(found), earlier=earlier, unread=read.unread)
+    if tip is None:
+        return Facts(branch, None, (), env_rules.NONE, ports.clock(), None, None, read.unread)
+    folders = overlays.resolve(ports.remote, tip, request.overlays)
+    files = tuple(overlays.file(ports.remote, tip, folder) for folder in folders)
+    rules = gate.read(ports.remote, tip)
+    proposed = None
+    if request.proposal:
+        paths = tuple(path for path, _ in files)
+        proposed = read(None, proposing.facts, ports.remote, _own(request, branch), newest, paths)
+    named = read(None, _named, request, ports.remote, branch, files)
+    return Facts(branch, tip, files, rules, ports.clock(), named, proposed, read.unread)
 
 
-def _file(remote: "Remote", tip: str, overlay: str) -> tuple[str, str]:
-    """Path and text of an overlay's kustomization file."""
-    entries = remote.entries(tip, overlay)
-    if not entries:
-        raise PipelineError(
-            f"there is no folder {overlay} at {tip[:8]}", hint="see --overlay and --env-branch"
-        )
-    names = [
-        entry.name for entry in entries if entry.name in FILE_NAMES and entry.mode in {"100644", "100755"}
-    ]
-    if len(names) != 1:
-        what = f"{len(names)} kustomization files ({', '.join(names)})" if names else "no kustomization file"
-        raise PipelineError(f"{overlay} has {what}", hint=f"keep exactly one of {', '.join(FILE_NAMES)}")
-    path = f"{overlay}/{names[0]}"
-    try:
-        return path, remote.read(tip, path).decode()
-    except UnicodeDecodeError:
-        raise PipelineError(f"{path} is not UTF-8 text", hint="save it as UTF-8") from None
+def _own(request: Request, branch: str) -> str:
+    """The branch that a merge request comes from."""
+    source = request.proposal.source if request.proposal else None
+    return proposing.name(source, branch, request.overlays, request.edit.images)
 
 
-def _is_written(text: str, path: str, images: tuple[Image, ...]) -> bool:
-    return all(kustomization.set_image(text, image, path) == text for image in images)
+def _newest(request: Request, ports: Ports, branch: str) -> "MergeRequest | None":
+    return proposing.newest(ports.project(), _own(request, branch), branch)
+
+
+def _named(request: Request, remote: "Remote", branch: str, files: tuple[tuple[str, str], ...]) -> str | None:
+    """The commit behind what the tip says already, by its trailers. The tip's content decides, they only name it."""
+    changes = [change for path, text in files for change in entries.edited(path, text, request.edit)[1]]
+    status = _status(changes)
+    if status is Status.UNCHANGED:
+        return remote.find(branch, "Bump-Id", request.trailers[0][1])
+    newer = next((change for change in changes if change.status is Status.SUPERSEDED), None)
+    if newer is None or status is Status.PLANNED:
+        return None
+    return remote.find(branch, "Image", newer.before.partition("@")[0])
 
 
 def plan(request: Request, facts: Facts) -> Plan:
     """Decide entry by entry what is to be written.
 
     Raises:
-        PipelineError: an entry that is missing or cannot be edited safely (see `kustomization.set_image`).
+        PipelineError: an entry that is missing or cannot be edited safely (see `kustomization.set_image`);
+        Refused: a rule of the env repository forbids it, or a merge request that was closed.
     """
-    files, changes = [], []
+    changes: list[Change] = []
+    files = []
     for path, text in facts.files:
-        edited = text
-        for image in request.images:
-            change = _change(edited, path, image, request.allow_downgrade)
-            changes.append(change)
-            if change.status is Status.PLANNED:
-                edited = kustomization.set_image(edited, image, path)
+        edited, found = entries.edited(path, text, request.edit)
+        changes.extend(found)
         if edited != text:
             files.append((path, edited))
-    return Plan(
+    plan = Plan(
         status=_status(changes) if facts.tip else Status.PLANNED,
         project=request.project,
         branch=facts.branch,
         tip=facts.tip,
         changes=tuple(changes),
-        message=_message(request),
+        message="",
         unread=facts.unread,
         request=request,
         files=tuple(files),
-        earlier=facts.earlier,
+        named=facts.named,
+        proposal=facts.proposal,
+        rules=facts.rules,
+        now=facts.now,
     )
+    passed = _passed(plan, request, gate.targets(changes))
+    return _proposed(passed, request, facts.proposal) if facts.proposal and files else passed
 
 
-def _change(text: str, path: str, image: Image, allow_downgrade: bool) -> Change:
-    edited = kustomization.set_image(text, image, path)
-    before, after = _entry(text, path, image.name), _entry(edited, path, image.name)
-    if edited != text and after.digest and image.digest is None:
-        raise PipelineError(
-            f"{path}: image {image.name!r} is pinned to a digest, which {image} does not give",
-            hint="write REPOSITORY:TAG@DIGEST: kustomize would go on deploying the old digest",
-        )
-    is_older = _precedes(after.tag, before.tag) and not allow_downgrade
-    status = Status.UNCHANGED if edited == text else Status.SUPERSEDED if is_older else Status.PLANNED
-    return Change(path, image.name, str(before), _shown(str(after)), status)
+def _passed(plan: Plan, request: Request, targets: tuple[Target, ...]) -> Plan:
+    """The plan, with the rules it overrules and its message.
+
+    Raises:
+        Refused: a rule forbids it.
+    """
+    overruled = gate.passed(plan.rules, targets, plan.now, request.override)
+    return replace(plan, overruled=overruled, message=request.message(overruled))
 
 
-def _entry(text: str, path: str, name: str) -> Image:
-    return next(entry for entry in kustomization.images(text, path) if entry.name == name)
-
-
-def _shown(text: str) -> str:
-    return text.replace(UNKNOWN_DIGEST, "(known after build)")
-
-
-def _precedes(tag: str | None, current: str | None) -> bool:
-    """SemVer precedence; tags that are no versions have none."""
-    new, old = _version(tag), _version(current)
-    return new is not None and old is not None and new < old
-
-
-def _version(tag: str | None) -> Version | None:
-    try:
-        return versions.parse(tag or "")
-    except Refused:
-        return None
+def _proposed(plan: Plan, request: Request, found: proposing.Facts) -> Plan:
+    """The plan, as a merge request."""
+    merges_itself = bool(request.proposal and request.proposal.merges_itself)
+    paths = tuple(path for path, _ in plan.files)
+    decision = proposing.decide(found, request.edit, paths, merges_itself=merges_itself)
+    return replace(plan, status=decision.status, rebuilds=decision.rebuilds, source_branch=found.branch)
 
 
 def _status(changes: list[Change]) -> Status:
@@ -342,78 +257,52 @@ def _status(changes: list[Change]) -> Status:
     return next(status for status in order if status in found)
 
 
-def _message(request: Request) -> str:
-    images = ", ".join(f"{image.name} {image.tag}" for image in request.images)
-    trailers = "\n".join(f"{key}: {value}" for key, value in request.trailers)
-    return f"Bump {images}\n\n{trailers}\n"
-
-
 def check(plan: Plan, ports: Ports) -> Plan:
-    """Render the overlays before and after; the plan with the difference.
+    """Ask the registry for the images, render the overlays before and after; the plan with the difference.
 
     Raises:
-        PipelineError: an overlay does not render, or an image matches no workload.
+        PipelineError: an image is not in the registry as it is to be written, an overlay does not render, or an image
+            matches no workload; Refused: a rule forbids it in an overlay that the rendering shows to change too.
     """
-    if not (plan.files and plan.tip and plan.request and plan.request.render):
+    if not (plan.files and plan.tip and plan.request):
         return plan
-    with tempfile.TemporaryDirectory(prefix="pipeline-tools-render-") as scratch:
-        directory = Path(scratch)
-        folders = {posixpath.dirname(path) for path, _ in plan.files}
-        ports.remote.materialise(plan.tip, _closure(ports.remote, plan.tip, folders), directory)
-        before = _render(ports, directory, folders)
-        for path, text in plan.files:
-            (directory / path).write_bytes(text.encode())
-        after = _render(ports, directory, folders)
-    _must_match(plan, after)
-    return replace(
-        plan, diff="".join(_difference(folder, before[folder], after[folder]) for folder in sorted(folders))
-    )
+    for image in plan.request.edit.images if plan.request.check_image else ():
+        if image.digest != UNKNOWN_DIGEST:
+            image_check.check(image, plan.request.platform, ports.registries())
+    return _proved(plan, plan.tip, plan.request, ports) if plan.request.render else plan
 
 
-def _closure(remote: "Remote", tip: str, folders: set[str]) -> tuple[str, ...]:
-    """The folders and every folder that their kustomizations build on."""
-    seen: set[str] = set()
-    waiting = set(folders)
-    while waiting:
-        folder = waiting.pop()
-        seen.add(folder)
-        path, text = _file(remote, tip, folder)
-        below = {
-            posixpath.normpath(posixpath.join(folder, name)) for name in kustomization.folders(text, path)
-        }
-        waiting |= {name for name in below - seen if not name.startswith("..") and remote.entries(tip, name)}
-    return tuple(sorted(seen))
-
-
-def _render(ports: Ports, directory: Path, folders: set[str]) -> dict[str, str]:
-    return {folder: ports.kustomize.build(directory / folder, folder) for folder in folders}
-
-
-def _must_match(plan: Plan, after: dict[str, str]) -> None:
+def _proved(plan: Plan, tip: str, request: Request, ports: Ports) -> Plan:
+    proof = rendering.proof(ports.remote, ports.kustomize, tip, plan.files, dependents=request.dependents)
     for change in plan.changes:
-        rendered = after.get(posixpath.dirname(change.path), change.after)
-        if change.status is Status.PLANNED and change.after not in _shown(rendered):
-            found = sorted(
-                {line.split("image:")[1].strip() for line in rendered.splitlines() if "image:" in line}
-            )
-            raise PipelineError(
-                f"{change.path}: image {change.name!r} matches no workload (there are: {', '.join(found) or 'none'})",
-                hint="the name in images: must be the one the manifests use",
-            )
+        _must_match(change, proof)
+    moves = tuple(_known(move) for rendering in proof.renderings for move in rendering.moves)
+    # Whoever builds on what is bumped is bumped with it: their freeze holds too.
+    moved = dict.fromkeys(move.folder for move in moves)
+    others = (Target(folder, image.name) for folder in moved for image in request.edit.images)
+    plan = _passed(plan, request, (*gate.targets(plan.changes), *others))
+    diff = entries.shown("".join(rendering.difference for rendering in proof.renderings))
+    return replace(plan, workloads=moves, diff=diff)
 
 
-def _difference(folder: str, before: str, after: str) -> str:
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True),
-        _shown(after).splitlines(keepends=True),
-        f"{folder} (now)",
-        f"{folder} (bumped)",
-    )
-    return "".join(lines)
+def _known(move: Move) -> Move:
+    return replace(move, after=entries.shown(move.after))
+
+
+def _must_match(change: Change, proof: Proof) -> None:
+    """What is written is what a workload runs: not so where the name is misspelt, or something later overrides it."""
+    if change.status is not Status.PLANNED:
+        return
+    uses = proof.uses(posixpath.dirname(change.path))
+    if change.after not in {entries.shown(use.image) for use in uses}:
+        raise PipelineError(
+            f"{change.path}: image {change.name!r} matches no workload (there are: {rendering.listed(uses)})",
+            hint="the name in images: must be the one the manifests use, and nothing later may replace it",
+        )
 
 
 def apply(plan: Plan, ports: Ports) -> Outcome:
-    """Commit and push.
+    """Commit and push, to the branch itself or for a merge request.
 
     Raises:
         Stale: the branch has moved; Denied or Refused: it has not, and the server says no;
@@ -421,49 +310,49 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     """
     if plan.tip is None or plan.request is None or UNKNOWN_DIGEST in str(plan.files):
         raise PipelineError("the digest to write is not known", hint="run build and push first")
+    if plan.request.proposal and plan.proposal:
+        return _propose(plan, plan.request, plan.request.proposal, plan.proposal, ports)
+    commit = _committed(plan, plan.tip, plan.request, ports)
+    branch.move(ports.remote, plan.branch, plan.tip, commit, plan.request.push_options)
+    return _written(plan, Status.DONE, commit)
+
+
+def _committed(plan: Plan, tip: str, request: Request, ports: Ports) -> str:
     files = {path: text.encode() for path, text in plan.files}
-    commit = ports.remote.commit(plan.tip, files, plan.message, plan.request.author)
-    said = ports.remote.push(commit, plan.branch, plan.request.push_options)
-    if said:
-        _rejected(plan, commit, said, ports.remote)
+    by = ports.sign(request.author, request.committer)
+    return ports.remote.commit(tip, files, plan.message, by, ports.signer)
+
+
+def _propose(plan: Plan, request: Request, wanted: Proposal, found: proposing.Facts, ports: Ports) -> Outcome:
+    """The commit on a branch of our own, and its merge request; no `ci.skip`: it is its pipeline that is wanted."""
+    commit = _committed(plan, str(plan.tip), request, ports) if plan.rebuilds else None
+    text = proposals.description(plan.message, request.overlays, plan.diff)
+    draft = proposals.Draft(found.branch, plan.branch, request.title, text, wanted.labels, wanted.reviewers)
+    others = proposing.Ports(ports.remote, ports.project(), ports.patience)
+    opened = proposing.write(found, commit, draft, others, merges_itself=wanted.merges_itself)
+    outcome = _written(plan, Status.DONE if opened.is_merged else Status.PENDING, opened.commit)
+    return replace(outcome, merge_request=opened.merge_request.iid, url=opened.merge_request.url)
+
+
+def _written(plan: Plan, status: Status, commit: str) -> Outcome:
     changes = tuple(
         replace(change, status=Status.DONE) if change.status is Status.PLANNED else change
         for change in plan.changes
     )
-    return replace(plan.foreseen(), status=Status.DONE, commit=commit, changes=changes)
-
-
-def _rejected(plan: Plan, commit: str, said: str, remote: "Remote") -> None:
-    """Tell a race from a refusal by the tip alone."""
-    tip = remote.tip(plan.branch)
-    if tip == commit:  # it was accepted, and only the answer was lost
-        return
-    if tip != plan.tip:
-        raise Stale(f"{plan.branch} moved to {(tip or 'nothing')[:8]}")
-    raise _refusal(plan, said, remote)
-
-
-def _refusal(plan: Plan, said: str, remote: "Remote") -> PipelineError:
-    """The cause in the server's words, which choose the exit code and no more."""
-    lines = [line.removeprefix("remote:").strip() for line in said.splitlines()]
-    reason = next((line for line in lines if "GitLab:" in line or "GL-HOOK-ERR" in line), " ".join(lines))
-    message = f"push to {plan.branch} of {plan.project} refused: {reason}"
-    if "not allowed to" in said or "protected branch" in said:
-        return Denied(
-            message,
-            hint=f"allow the token of PT_ENV_TOKEN to push to {plan.branch} (Settings > Repository > Protected "
-            "branches), with scope write_repository",
-        )
-    if "GL-HOOK-ERR" in said or "hook declined" in said:
-        return Refused(message, hint="a push rule or hook of the env project says no")
-    return remote.failure(said) or PipelineError(
-        message, hint="nothing was written; is the env project in order?"
-    )
+    return replace(plan.foreseen(), status=status, commit=commit, changes=changes)
 
 
 def record(receipt: Receipt, outcome: Outcome) -> Receipt:
-    superseded = outcome.status is Status.SUPERSEDED
-    return replace(receipt, bump=Bumped(outcome.project, outcome.branch, outcome.commit, superseded))
+    bumped = Bumped(
+        outcome.project,
+        outcome.branch,
+        outcome.commit,
+        superseded=outcome.status is Status.SUPERSEDED,
+        pending=outcome.status is Status.PENDING,
+        merge_request=outcome.merge_request,
+        url=outcome.url,
+    )
+    return replace(receipt, bump=bumped)
 
 
 STEP = Step("bump", facts, plan, check, apply)

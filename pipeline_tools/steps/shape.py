@@ -257,12 +257,12 @@ def advance(
 
 
 def look(stage: Stage, receipt: Receipt) -> None:
-    """Read and plan, and no more: what stands in the way of a later stage shows before an earlier one writes.
+    """Read, plan and prove, and no more: what stands in the way of a later stage shows before an earlier one writes.
 
     Raises:
-        PipelineError: what the step's facts or plan raise, and what could not be read.
+        PipelineError: what the step's facts, plan or check raise, and what could not be read.
     """
     request, ports = stage.request(receipt), stage.ports()
-    plan = stage.step.plan(request, stage.step.facts(request, ports))
+    plan = stage.step.check(stage.step.plan(request, stage.step.facts(request, ports)), ports)
     if plan.unread:
         raise plan.unread[0]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pipeline_tools.errors import Denied, PipelineError, Unavailable
+from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
 from pipeline_tools.steps.shape import PRIVATE, Patience, Reading, Status, Step
 from pipeline_tools.text import pairs, references
 from pipeline_tools.text.receipt import Receipt, Triggered
@@ -50,7 +50,8 @@ class Options:
 class Request:
     """A pipeline of `project` on `branch` (None: its default branch) that contains `commit`.
 
-    `superseded`: the bump wrote nothing, so there is nothing to start. `waits`: follow it to its end.
+    `superseded`: the bump wrote nothing, so there is nothing to start. `proposed`: the bump is in a merge request with
+    this number, at `url`; while it is open there is nothing to start either. `waits`: follow it to its end.
     """
 
     project: str
@@ -60,6 +61,8 @@ class Request:
     variables: tuple[tuple[str, str], ...]
     inputs: tuple[tuple[str, str], ...]
     waits: bool
+    proposed: int | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ class Ports:
 
 @dataclass(frozen=True)
 class Facts:
-    """`found` is a pipeline that contains the commit already."""
+    """`found` is a pipeline that contains `commit` already, or that of the merge request which is to bring it."""
 
     branch: str
+    commit: str | None
     found: "Pipeline | None"
+    is_pending: bool
     unread: tuple[PipelineError, ...]
 
 
@@ -91,10 +96,14 @@ class Outcome:
     pipeline_status: str | None
     commit: str | None
     url: str | None
+    merge_request: str | None = None
 
     def summary(self) -> str:
         if self.status is Status.SUPERSEDED:
             return "nothing to start: the bump is superseded"
+        if self.merge_request:
+            pipeline = f", pipeline {self.pipeline} ({self.pipeline_status})" if self.pipeline else ""
+            return f"the bump waits for its merge request: {self.merge_request}{pipeline}"
         if self.pipeline is None:
             return f"pipeline of {self.project} (known after trigger)"
         return f"pipeline {self.pipeline} ({self.pipeline_status}) {self.url}"
@@ -112,11 +121,14 @@ class Plan:
     variables: tuple[str, ...]
     inputs: tuple[str, ...]
     waits: bool
+    merge_request: str | None = None
     unread: tuple[PipelineError, ...] = ()
     request: Request | None = field(default=None, metadata=PRIVATE)
     found: "Pipeline | None" = field(default=None, metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
+        if self.merge_request:
+            yield f"the bump waits for its merge request: {self.merge_request}"
         if self.status is not Status.PLANNED:
             return
         commit = self.commit[:8] if self.commit else "the bump (commit known after bump)"
@@ -130,13 +142,14 @@ class Plan:
             yield "  wait for its end"
 
     def foreseen(self) -> Outcome:
-        return _outcome(self.status, self.project, self.found)
+        return _outcome(self.status, self, self.found)
 
 
-def _outcome(status: Status, project: str, pipeline: "Pipeline | None") -> Outcome:
+def _outcome(status: Status, plan: Plan, pipeline: "Pipeline | None") -> Outcome:
+    page = plan.merge_request
     if pipeline is None:
-        return Outcome(status, project, None, None, None, None)
-    return Outcome(status, project, pipeline.id, pipeline.status, pipeline.sha, pipeline.url)
+        return Outcome(status, plan.project, None, None, None, page, page)
+    return Outcome(status, plan.project, pipeline.id, pipeline.status, pipeline.sha, pipeline.url, page)
 
 
 def request(options: Options, receipt: Receipt) -> Request:
@@ -155,12 +168,22 @@ def request(options: Options, receipt: Receipt) -> Request:
         variables=tuple(pairs.parse("--variable", options.variable).items()),
         inputs=tuple(pairs.parse("--input", options.input).items()),
         waits=options.wait,
+        proposed=_proposed(receipt) if not options.env_commit else None,
+        url=receipt.bump.url if receipt.bump else None,
     )
+
+
+def _proposed(receipt: Receipt) -> int | None:
+    return receipt.bump.merge_request if receipt.bump and receipt.bump.pending else None
 
 
 def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
     branch = request.branch or read("main", ports.default_branch)
+    if request.proposed:
+        request, pipeline = read((request, None), _merged, request, request.proposed, ports.reader)
+        if request.proposed:
+            return Facts(branch, request.commit, pipeline, is_pending=True, unread=read.unread)
     found = None
     if request.commit and ports.reader and not request.superseded:
         found = _found(ports.reader, branch, request.commit, read, waits=request.waits)
@@ -169,7 +192,25 @@ def facts(request: Request, ports: Ports) -> Facts:
             "pipeline %d contains the bump already: variables and inputs reach only one that is started",
             found.id,
         )
-    return Facts(branch=branch, found=found, unread=read.unread)
+    return Facts(branch, request.commit, found, is_pending=False, unread=read.unread)
+
+
+def _merged(request: Request, iid: int, reader: "Project | None") -> "tuple[Request, Pipeline | None]":
+    """The request for what the merge request became; the same one, and its pipeline, while it is open.
+
+    Raises:
+        Refused: somebody has closed it.
+    """
+    if reader is None:  # what the bump said is all there is to know
+        return request, None
+    found = reader.merge_request(iid)
+    if found.state == "closed":
+        raise Refused(
+            f"!{iid} was closed, so there is no bump: {found.url}", hint="open it again there, or bump again"
+        )
+    if found.state == "merged":
+        return replace(request, proposed=None, commit=found.merged_as), None
+    return replace(request, url=found.url), found.pipeline
 
 
 def _found(reader: "Project", branch: str, commit: str, read: Reading, *, waits: bool) -> "Pipeline | None":
@@ -201,11 +242,12 @@ def plan(request: Request, facts: Facts) -> Plan:
         status=_status(request, facts),
         project=request.project,
         branch=facts.branch,
-        commit=request.commit,
+        commit=facts.commit,
         pipeline=facts.found.id if facts.found else None,
         variables=tuple(name for name, _ in request.variables),
         inputs=tuple(name for name, _ in request.inputs),
         waits=request.waits,
+        merge_request=request.url if facts.is_pending else None,
         unread=facts.unread,
         request=request,
         found=facts.found,
@@ -215,6 +257,9 @@ def plan(request: Request, facts: Facts) -> Plan:
 def _status(request: Request, facts: Facts) -> Status:
     if request.superseded:
         return Status.SUPERSEDED
+    if facts.is_pending:
+        is_running = facts.found is not None and facts.found.status != "success"
+        return Status.PLANNED if request.waits and is_running else Status.PENDING
     is_settled = facts.found is not None and (not request.waits or facts.found.status == "success")
     return Status.UNCHANGED if is_settled else Status.PLANNED
 
@@ -245,14 +290,20 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
         if request.waits:
             pipeline = _follow(pipeline, plan, ports)
     except PipelineError as error:
-        error.done = error.done or _outcome(Status.FAILED, plan.project, pipeline)
+        error.done = error.done or _outcome(Status.FAILED, plan, pipeline)
         raise
-    status = Status.PENDING if pipeline.status in WAITING else Status.UNCHANGED if plan.found else Status.DONE
-    return _outcome(status, plan.project, pipeline)
+    status = (
+        Status.PENDING
+        if plan.merge_request or pipeline.status in WAITING
+        else Status.UNCHANGED
+        if plan.found
+        else Status.DONE
+    )
+    return _outcome(status, plan, pipeline)
 
 
 def _must_contain(plan: Plan, pipeline: "Pipeline", ports: Ports) -> None:
-    if plan.commit and pipeline.sha != plan.commit and ports.reader:
+    if plan.commit and not plan.merge_request and pipeline.sha != plan.commit and ports.reader:
         if plan.found or _contains(ports.reader, pipeline.sha, plan.commit):
             return
         raise PipelineError(
@@ -294,7 +345,7 @@ def _failure(pipeline: "Pipeline", plan: Plan, reader: "Project") -> PipelineErr
     return PipelineError(
         f"pipeline {pipeline.id} of {plan.project} {pipeline.status}" + (f": {jobs}" if jobs else ""),
         hint=f"see {pipeline.url}; retry it there, then run this again",
-        done=_outcome(Status.FAILED, plan.project, pipeline),
+        done=_outcome(Status.FAILED, plan, pipeline),
     )
 
 

@@ -65,6 +65,15 @@ class Manifest:
         rows = [row for row in self._rows("manifests") if _os(row) != "unknown"]
         return tuple(str(row["digest"]) for row in rows)
 
+    def platforms(self) -> tuple[str, ...]:
+        """What the images of an index run on: os/architecture[/variant] (image-index.md, `platform`)."""
+        rows = [
+            row["platform"]
+            for row in self._rows("manifests")
+            if row.get("platform") and _os(row) != "unknown"
+        ]
+        return tuple(dict.fromkeys(map(_platform, rows)))
+
     def blobs(self) -> tuple[Blob, ...]:
         """Config and layers of an image, each once; none of an index.
 
@@ -94,6 +103,15 @@ def labels(config: bytes) -> dict[str, str]:
     inner = _object(config, digest(config)).get("config")
     found = inner.get("Labels") if isinstance(inner, dict) else None
     return {str(key): str(value) for key, value in (found or {}).items()}
+
+
+def platform(config: bytes) -> str:
+    """What an image runs on, by its config: os/architecture[/variant] (OCI image spec 1.1, config.md)."""
+    return _platform(_object(config, digest(config)))
+
+
+def _platform(row: dict[str, Any]) -> str:
+    return "/".join(str(row[key]) for key in ("os", "architecture", "variant") if row.get(key))
 
 
 def _os(row: dict[str, Any]) -> str:

@@ -46,12 +46,18 @@ class Pushed:
 
 @dataclass(frozen=True)
 class Bumped:
-    """The env repository's `commit` on `branch` that is, or contains, the bump (None: known after bump)."""
+    """The env repository's `commit` on `branch` that is, or contains, the bump (None: known after bump).
+
+    While the bump is `pending`, `commit` is the tip of the merge request with the number `merge_request`, at `url`.
+    """
 
     project: str
     branch: str
     commit: str | None
     superseded: bool = False
+    pending: bool = False
+    merge_request: int | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,13 @@ class Receipt:
 
 _SECTIONS = {"tag": Tagged, "build": Built, "push": Pushed, "bump": Bumped, "trigger": Triggered}
 _GRAMMAR = {"commit": references.COMMIT, "digest": references.DIGEST, "repository": references.REPOSITORY}
-_KINDS: dict[str, type] = {"pipeline": int, "superseded": bool, "moved": tuple}
+_KINDS: dict[str, type] = {
+    "pipeline": int,
+    "superseded": bool,
+    "pending": bool,
+    "merge_request": int,
+    "moved": tuple,
+}
 
 T = TypeVar("T")
 
@@ -85,6 +97,10 @@ T = TypeVar("T")
 def dumps(receipt: Receipt) -> str:
     """The receipt as JSON text."""
     sections = {name: value for name, value in asdict(receipt).items() if value is not None}
+    if receipt.bump and not receipt.bump.pending:  # what schema 1 has had from the beginning, and no more
+        sections["bump"] = {
+            name: sections["bump"][name] for name in ("project", "branch", "commit", "superseded")
+        }
     return json.dumps({"schema": SCHEMA, **sections}, indent=2) + "\n"
 
 

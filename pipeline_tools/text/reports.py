@@ -43,7 +43,11 @@ def dotenv(receipt: Receipt) -> str:
 def annotations(receipt: Receipt) -> str:
     """Links for the job's page."""
     links: list[dict[str, Any]] = []
-    if receipt.trigger and receipt.trigger.url:
+    bump = receipt.bump
+    if bump and bump.pending and bump.url:
+        label = f"Merge request !{bump.merge_request} of {bump.project}"
+        links.append({"external_link": {"label": label, "url": bump.url}})
+    if receipt.trigger and receipt.trigger.pipeline and receipt.trigger.url:
         label = f"Pipeline {receipt.trigger.pipeline} of {receipt.trigger.project}"
         links.append({"external_link": {"label": label, "url": receipt.trigger.url}})
     return json.dumps({"release": links}) + "\n"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from semver import Version
 
@@ -55,6 +56,29 @@ def releases(tags: Iterable[str], pattern: str = DEFAULT_PATTERN) -> dict[Versio
         except Refused:
             continue
     return found
+
+
+SEMVER, NUMERIC = "semver", "numeric"
+_NUMBERS = re.compile(r"v?([0-9]+(?:\.[0-9]+)*)", re.ASCII)
+
+
+def precedes(tag: str, other: str, order: str = SEMVER) -> bool:
+    """Whether `tag` is older than `other`: by SemVer precedence, or `numeric`, as build numbers are (1234, 20261123.7).
+
+    A tag that has no place in the order is neither older nor newer than any.
+    """
+    places = [_place(text, order) for text in (tag, other)]
+    return None not in places and places[0] < places[1]
+
+
+def _place(tag: str, order: str) -> Any:
+    if order == NUMERIC:
+        found = _NUMBERS.fullmatch(tag)
+        return [int(number) for number in found[1].split(".")] if found else None
+    try:
+        return parse(tag)
+    except Refused:
+        return None
 
 
 def following(known: Collection[Version], change: str, pre: str | None = None) -> Version:

@@ -10,7 +10,7 @@ from typing import Any
 
 from flask import jsonify
 
-from sandbox.gitlab.api_releases import merge_request
+from sandbox.gitlab.api_merge_requests import merge_request
 from sandbox.gitlab.api_repository import user_json
 from sandbox.gitlab.model import Access, Issue, MergeRequest, Project
 from sandbox.gitlab.web import Api, ApiError, Call, missing, page, refuse, stamp

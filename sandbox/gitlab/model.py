@@ -113,6 +113,14 @@ class Release:
     links: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class AutoMerge:
+    """Who asked for the merge at this tip once its pipeline succeeds."""
+
+    sha: str
+    user: User
+
+
 @dataclass
 class MergeRequest:
     id: int
@@ -131,6 +139,8 @@ class MergeRequest:
     squash_sha: str | None = None
     merged_head: str | None = None
     """The source branch's tip when it was merged: the branch may be gone since."""
+    reviewers: list[User] = field(default_factory=list)
+    auto_merge: "AutoMerge | None" = None
     notes: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -105,7 +105,7 @@ def test_an_overlay_that_is_not_there_is_found_before_anything_is_built(
     ready: World, token_registry: Registry, repository: str
 ) -> None:
     assert "no folder overlays/none" in refused(ready, 1, PT_OVERLAY="overlays/none")[0]
-    assert "no entry 'other'" in refused(ready, 1, PT_IMAGE="other")[0]
+    assert "'other' matches no workload" in refused(ready, 1, PT_IMAGE="other")[0]
     assert images.contents(token_registry, repository) == {}
 
 

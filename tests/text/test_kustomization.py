@@ -48,7 +48,7 @@ def test_only_the_entry_changes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1e10", "0123", "0o17", "y", "on", "null", "12345678", "1_000", "=", "1:20"]
+    "value", ["1e10", "0123", "0o17", "y", "on", "null", "12345678", "1_000", "1.10", "0x1F"]
 )
 def test_values_stay_text(value: str) -> None:
     edited = set_image("images:\n- name: app\n  newTag: x\n", Image("app", tag=value), "k")
@@ -96,9 +96,7 @@ def test_any_file_any_entry(made: list[tuple[str, str]], data: st.DataObject, ne
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("images:\n- name: app\n- name: app\n", "2 entries"),
-        ("images: []\n", "no entry 'app' .it has: none"),
-        ("resources: []\n", "no entry 'app'"),
+        ("images:\n- name: app\n- name: app\n", r"k:2: images: has 2 entries 'app' \(lines 2, 3\)"),
         ("images:\n- name: app\n  newTag: &t x\nlabel: *t\n", r"k:3: newTag is shared"),
         ("t: &t x\nimages:\n- name: app\n  newTag: *t\n", r"k:4: newTag is shared"),
         ("images: {}\n", "not a list"),
@@ -109,7 +107,10 @@ def test_any_file_any_entry(made: list[tuple[str, str]], data: st.DataObject, ne
         ("a: 1\na: 2\n", "k:2: malformed YAML"),
         ("\x00", "not YAML"),
         ("", "not a mapping"),
-        ("base: &b {name: app}\nimages:\n- <<: *b\n  newTag: x\n", "no entry 'app'"),
+        (
+            "base: &b {name: app}\nimages:\n- <<: *b\n  newTag: x\n",
+            "k:3: an entry of images: has no plain name",
+        ),
         ("images:\n- name: app\n  newTag: [1]\n", "k:3"),
     ],
 )
@@ -126,3 +127,56 @@ def test_a_name_that_is_a_regular_expression() -> None:
 def test_folders_are_those_of_other_kustomizations() -> None:
     text = "resources: [../../base, deployment.yaml, 'https://x/y?ref=1', github.com/a/b]\ncomponents:\n- ../c\nbases: ~\n"
     assert folders(text, "k") == ("../../base", "deployment.yaml", "../c")
+
+
+@pytest.mark.parametrize(
+    ("before", "image", "after"),
+    [
+        ("{}", Image("app", tag="1"), '{images: [{name: "app", newTag: "1"}]}'),
+        ("{kind: Kustomization}\n", Image("app", tag="1"), '{kind: Kustomization, images: [{name: "app", newTag: "1"}]}\n'),
+        ("{images: [], kind: K}", Image("app", tag="1"), '{images: [{name: "app", newTag: "1"}], kind: K}'),
+        ("{images: , kind: K}", Image("app", tag="1"), '{images: [{name: "app", newTag: "1"}] , kind: K}'),
+        ("images: null # x\n", Image("app", tag="1"), 'images: [{name: "app", newTag: "1"}] # x\n'),
+        ("kind: K\nimages:", Image("app", tag="1"), 'kind: K\nimages:\n- name: "app"\n  newTag: "1"'),
+        ("  kind: K\n", Image("app", tag="1"), '  kind: K\n  images:\n  - name: "app"\n    newTag: "1"\n'),
+        ("images:\n- name: b\n  newTag:\n# end\n", Image("app", tag="1"),
+         'images:\n- name: b\n  newTag:\n- name: "app"\n  newTag: "1"\n# end\n'),
+        ("images:\n- name: app\n  digest: x", Image("app", tag="1", digest=""), 'images:\n- name: app\n  newTag: "1"'),
+        ("images:\r\n- name: app\r\n  digest: x", Image("app", tag="1", digest=""), 'images:\r\n- name: app\r\n  newTag: "1"'),
+        ("images: [{digest: x, name: app}]", Image("app", tag="1", digest=""), 'images: [{name: app, newTag: "1"}]'),
+        ("images: [{name: app, digest: x}]", Image("app", tag="1", digest=""), 'images: [{name: app, newTag: "1"}]'),
+        ("images:\n- name: app\n  digest: ~\n", Image("app", tag="1", digest=""),
+         'images:\n- name: app\n  newTag: "1"\n  digest: ~\n'),
+        ("images:\n- name: app\n  newTag: y\n", Image("app", tag="y"), 'images:\n- name: app\n  newTag: "y"\n'),
+        ("images:\n- name: app\n  newName: x\n", Image("app", "app", "1"), 'images:\n- name: app\n  newTag: "1"\n  newName: "app"\n'),
+        ("images:\n- name: app\n", Image("app", "app", "1"), 'images:\n- name: app\n  newTag: "1"\n'),
+        ("x: &x [1]\nimages: &i\n- name: app\n  newTag: &t\n    '0'\n", Image("app", digest=DIGEST),
+         f"x: &x [1]\nimages: &i\n- name: app\n  digest: \"{DIGEST}\"\n  newTag: &t\n    '0'\n"),
+    ],
+)  # fmt: skip
+def test_what_it_becomes(before: str, image: Image, after: str) -> None:
+    assert set_image(before, image, "k") == after
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "message"),
+    [
+        ("images:\n- name: app\n", Image("app", tag="a b"), "k:2: tag 'a b' of image 'app' is against its grammar"),
+        ("images: []\n", Image("app", tag="$(id)"), "k: tag .* is against its grammar"),
+        ("images:\n- name: app\n", Image("app", digest="sha256:1"), "k:2: digest 'sha256:1'"),
+        ("images:\n- name: app\n", Image("app", tag=""), "k:2: there is nothing to write"),
+        ("images:\n- name: a.*\n", Image("a.*", tag="1"), "k:2: image name .* is not safe"),
+        ("images: []\n", Image("", tag="1"), "image name '' is not safe"),
+        ("images:\n- digest: x\n  # of the name\n  name: app\n", Image("app", tag="1", digest=""), "k:2: digest cannot be taken"),
+        ("images: [{digest: x, # of the name\n name: app}]\n", Image("app", tag="1", digest=""), "k:1: digest cannot be taken"),
+        ("images:\n- name: app\n  digest: &d x\nx: *d\n", Image("app", tag="1", digest=""), "k:3: digest is shared"),
+        ("images:\n- &e\n  name: app\nx: *e\n", Image("app", tag="1"), "would change more than the image entry"),
+        ("x: &e {name: app, newTag: 1}\nimages: [*e]\n", Image("app", tag="1"), "would change more|no plain name"),
+        ("images: &i\n- name: b\nx: *i\n", Image("app", tag="1"), "would change more than the image entry"),
+        ("images:\n- name: app\n  name: app\n", Image("app", tag="1"), "k:3: malformed YAML"),
+        ("kind: K\n...\n", Image("app", tag="1"), "would change more than the image entry"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_edited_safely_is_refused_with_its_line(text: str, image: Image, message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        set_image(text, image, "k")

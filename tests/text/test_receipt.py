@@ -21,7 +21,14 @@ FULL = Receipt(
 )
 
 
-@pytest.mark.parametrize("made", [Receipt(), Receipt(tag=FULL.tag), FULL])
+PENDING = Receipt(
+    bump=Bumped(
+        "platform/env", "main", COMMIT, pending=True, merge_request=5, url="https://x/-/merge_requests/5"
+    )
+)
+
+
+@pytest.mark.parametrize("made", [Receipt(), Receipt(tag=FULL.tag), FULL, PENDING])
 def test_round_trip(made: Receipt) -> None:
     assert receipt.loads(receipt.dumps(made).encode(), "release.json") == made
 
@@ -61,6 +68,15 @@ def test_a_receipt_against_its_grammar(changed: dict[str, object]) -> None:
 def test_a_receipt_that_is_no_text_or_too_much(content: bytes) -> None:
     with pytest.raises(PipelineError, match="not a release receipt"):
         receipt.loads(content, "release.json")
+
+
+def test_without_a_merge_request_it_is_what_schema_1_always_was() -> None:
+    """A job with an older version of the toolkit refuses members that it does not know."""
+    assert set(json.loads(receipt.dumps(FULL))["bump"]) == {"project", "branch", "commit", "superseded"}
+
+
+def test_annotations_link_the_merge_request() -> None:
+    assert "Merge request !5 of platform/env" in reports.render("annotations", PENDING)
 
 
 def test_dotenv_has_eight_plain_lines() -> None:

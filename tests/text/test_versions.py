@@ -10,7 +10,7 @@ from semver import Version
 from pipeline_tools.errors import Refused
 from pipeline_tools.text import references
 from pipeline_tools.text.printing import printable
-from pipeline_tools.text.versions import following, moving_tags, parse
+from pipeline_tools.text.versions import NUMERIC, following, moving_tags, parse, precedes
 
 numbers = st.integers(0, 99)
 released = st.builds(Version, numbers, numbers, numbers)
@@ -102,3 +102,31 @@ def test_pre_releases_of_others_do_not_hold_a_tag() -> None:
 def test_printable_is_short_and_ascii() -> None:
     shown = printable("é\x1b[31m" + "x" * 300)
     assert re.fullmatch(r"[ -~…]{1,70}", shown)
+
+
+# What follows what ---------------------------------------------------------------------------------------------
+
+build_numbers = st.lists(st.integers(0, 10**9), min_size=1, max_size=4)
+
+
+@given(released, released)
+def test_versions_precede_as_semver_has_it(one: Version, other: Version) -> None:
+    assert precedes(f"v{one}", str(other)) == (one < other)
+
+
+@given(build_numbers, build_numbers)
+def test_build_numbers_precede_number_by_number(one: list[int], other: list[int]) -> None:
+    tag, current = (".".join(map(str, numbers)) for numbers in (one, other))
+    assert precedes(tag, current, NUMERIC) == (one < other)
+
+
+@given(st.text(max_size=20), st.text(max_size=20), st.sampled_from(["semver", "numeric"]))
+def test_nothing_precedes_what_it_follows(one: str, other: str, order: str) -> None:
+    assert not (precedes(one, other, order) and precedes(other, one, order))
+
+
+@pytest.mark.parametrize("other", ["", "latest", "sha-0123", "1.0.0+build", "\u0661"])
+def test_what_has_no_place_in_the_order_is_neither_older_nor_newer(other: str) -> None:
+    for order in ("semver", "numeric"):
+        assert not precedes("1.0.0", other, order)
+        assert not precedes(other, "1.0.0", order)

@@ -1,0 +1,16 @@
+"""The options of whoever may ask a registry. Apart from what asks, which takes its time to import."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_tools.text.masks import Secret
+
+
+@dataclass(frozen=True)
+class RegistryAccess:
+    """The options that say who we are at registries."""
+
+    registry_user: str | None
+    registry_password: Secret
+    docker_auth_config: Secret
+    docker_config: Path | None

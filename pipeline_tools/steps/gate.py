@@ -1,0 +1,57 @@
+"""The env repository's own rules, as a gate in front of the bump. Not a step, but a part of the bump's facts and plan."""
+
+import posixpath
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pipeline_tools.errors import PipelineError, Refused
+from pipeline_tools.steps.entries import Change
+from pipeline_tools.steps.shape import Status
+from pipeline_tools.text import env_rules
+from pipeline_tools.text.env_rules import EnvRules, Target
+
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.git import Remote
+
+
+def read(remote: "Remote", tip: str) -> EnvRules:
+    """The rules at a fetched commit; none without the file.
+
+    Raises:
+        PipelineError: the file cannot be read as rules, which is not the same as that there are none.
+    """
+    found = next((entry for entry in remote.entries(tip, "") if entry.name == env_rules.FILE_NAME), None)
+    if found is None:
+        return env_rules.NONE
+    if found.mode not in {"100644", "100755"}:
+        raise PipelineError(
+            f"{env_rules.FILE_NAME} is no plain file", hint="no link, no folder: the rules themselves"
+        )
+    try:
+        return env_rules.loads(remote.read(tip, env_rules.FILE_NAME).decode())
+    except UnicodeDecodeError:
+        raise PipelineError(f"{env_rules.FILE_NAME} is not UTF-8 text", hint="save it as UTF-8") from None
+
+
+def targets(changes: Iterable[Change]) -> tuple[Target, ...]:
+    """What is to be written, as the rules name it."""
+    written = [change for change in changes if change.status is Status.PLANNED]
+    return tuple(Target(posixpath.dirname(change.path), change.name) for change in written)
+
+
+def passed(
+    rules: EnvRules, targets: Iterable[Target], now: datetime, override: str | None
+) -> tuple[str, ...]:
+    """The rules that `override` overrules, in words; none where none forbids `targets`.
+
+    Raises:
+        Refused: a rule forbids it, and there is no reason to override it (exit 3).
+    """
+    found = tuple(str(objection) for objection in env_rules.objections(rules, targets, now))
+    if found and not override:
+        raise Refused(
+            "; ".join(found),
+            hint="wait, or bump all the same with --override REASON, which the commit records",
+        )
+    return found
