@@ -3,6 +3,7 @@
 Neither side renders (`--no-render`): what is measured is the edit and its way into the env repository over HTTP.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -66,11 +67,14 @@ class Env:
         who = {f"GIT_{role}_{what}": value for role in ("AUTHOR", "COMMITTER")
                for what, value in (("NAME", "Anna"), ("EMAIL", "anna@example.com"))}  # fmt: skip
         quiet = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
-        return {**kept, **who, **quiet, "PATH": path, "PT_ENV_TOKEN": self.token}
+        # As the job has it: GitLab names project, commit and tag, so no checkout is looked at.
+        job = {"CI_PROJECT_PATH": "shop/web", "CI_COMMIT_SHA": "1" * 40, "CI_COMMIT_TAG": "v2.0.0"}
+        return {**kept, **who, **quiet, **job, "PATH": path, "PT_ENV_TOKEN": self.token}
 
     def ours(self, app: int, tag: str) -> "subprocess.Popen[bytes]":
         words = (
-            *("bump", "--no-render", "--env-project", self.address, "--overlay", overlay(app)),
+            *("bump", "--no-render", "--env-project", self.address, "--env-branch", "main"),
+            *("--overlay", overlay(app)),
             *("--image", f"web=registry.example.com/web:{tag}@sha256:{'0' * 63}{app % 10}"),
         )
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -126,7 +130,7 @@ def history(files: int, commits: int) -> bytes:
                 f"apps/{app:05}/overlays/{stage}/kustomization.yaml", KUSTOMIZATION.format(tag="1.0.0")
             )
         for number in range(FILES_OF_AN_APP - 2):
-            text = MANIFEST.format(number=number, filler=f"{app}-{number} " * 30)
+            text = MANIFEST.format(number=number, filler=_filler(f"{app}-{number}"))
             lines += _file(f"apps/{app:05}/base/m{number}.yaml", text)
     for number in range(2, commits + 1):
         lines += _commit(number, f"Bump {number}")
@@ -136,6 +140,12 @@ def history(files: int, commits: int) -> bytes:
             KUSTOMIZATION.format(tag=f"1.0.{number}"),
         )
     return "".join(lines).encode()
+
+
+def _filler(seed: str, lines: int = 24) -> str:
+    """About as much text as a Deployment has (2 KB), no two alike."""
+    words = [hashlib.sha256(f"{seed} {line}".encode()).hexdigest() for line in range(lines)]
+    return "|\n" + "".join(f"    {word[:32]}: {word[32:]}\n" for word in words)
 
 
 def _commit(number: int, message: str) -> Iterator[str]:
