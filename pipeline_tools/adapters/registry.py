@@ -1,6 +1,7 @@
 """Registries, by the OCI distribution API (OCI distribution spec 1.1, spec.md), in the toolkit's words.
 
-Authentication: Basic, or a Bearer token by challenge (distribution.github.io/distribution/spec/auth/token).
+Authentication: Basic, a Bearer token by challenge (distribution.github.io/distribution/spec/auth/token), or a Google
+access token as the bearer itself. The credential is asked for with each request: its source renews it in time.
 """
 
 import json
@@ -270,22 +271,44 @@ class Registry:
             return session.request(method, url, data=data, headers=headers, auth=auth, stream=True)
 
         answer = send()
-        if answer.status_code != HTTPStatus.UNAUTHORIZED or not is_ours or isinstance(data, _Body):
-            return answer
+        for mend in (self._renew, self._challenged_by):
+            if answer.status_code != HTTPStatus.UNAUTHORIZED or not is_ours:
+                break
+            if mend(answer, scope):
+                answer.close()
+                if isinstance(data, _Body):
+                    # It cannot be sent twice; who reads it begins again, as after a lost connection.
+                    raise Unavailable(f"{self.host}: the login ended during an upload", hint="run it again")
+                answer = send()
+        return answer
+
+    def _renew(self, _answer: requests.Response, _scope: str) -> bool:
+        """Get another credential for one that was refused; whether there may be another."""
+        credential = self.credential()
+        if credential is None or credential.renew is None:
+            return False
+        credential.renew()
+        self._tokens.clear()
+        return True
+
+    def _challenged_by(self, answer: requests.Response, scope: str) -> bool:
+        """Whether the answer is a challenge, which the next request then meets."""
         challenge = _challenged(answer)
         if challenge is None:
-            return answer
-        answer.close()
+            return False
         self._challenge = challenge
         self._tokens.pop(scope, None)
-        return send()
+        return True
 
     def _auth(self, scope: str) -> AuthBase:
-        """Who we are: a token once the registry has asked for one, else the password, else nobody."""
+        """Who we are: a token once the registry has asked for one, else what we have, else nobody."""
         if self._challenge is not None:
             if scope not in self._tokens:
                 self._tokens[scope] = self._token(scope, self._challenge)
             return _Bearer(self._tokens[scope])
+        credential = self.credential()
+        if credential is not None and credential.is_access_token:
+            return _Bearer(credential.password.reveal())
         return self._basic()
 
     def _basic(self) -> AuthBase:
