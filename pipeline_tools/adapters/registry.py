@@ -22,7 +22,7 @@ from requests.utils import parse_dict_header
 
 from pipeline_tools.adapters import http
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
-from pipeline_tools.text import manifests, references
+from pipeline_tools.text import artifact_registry, manifests, references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.manifests import Blob, Manifest
 from pipeline_tools.text.references import Repository
@@ -255,7 +255,9 @@ class Registry:
             )
             with answer:
                 if not (answer.ok or (missing and answer.status_code == HTTPStatus.NOT_FOUND)):
-                    raise _said(answer, f"{self.host}/{_named(url)}", doing, self._hint(doing))
+                    raise _said(
+                        answer, f"{self.host}/{_named(url)}", doing, self._hint(doing), self._principal
+                    )
                 yield answer
 
     def _send(
@@ -327,20 +329,28 @@ class Registry:
             self.session.get(realm, params=query, auth=self._basic(), stream=True) as answer,
         ):
             if not answer.ok:
-                raise _said(answer, realm, "log in", self._hint("log in"))
+                raise _said(answer, realm, "log in", self._hint("log in"), self._principal)
             body = _json(answer, realm)
         token = body.get("token") or body.get("access_token")
         if not isinstance(token, str) or not token:
             raise Denied(f"{realm} gave no token", hint=self._hint("log in"))
         return token
 
+    @property
+    def _principal(self) -> str:
+        credential = self.credential()
+        return credential.principal if credential else ""
+
     def _hint(self, doing: str) -> str:
         right = {"push": "the right to push", "log in": "access"}.get(doing, "the right to pull")
-        if self.credential() is None:
+        credential = self.credential()
+        if credential is None:
             return (
-                f"no login for {self.host}: set PT_REGISTRY_USER and PT_REGISTRY_PASSWORD, or docker login; "
-                "a protected variable is absent on an unprotected ref"
+                f"no login for {self.host}: set PT_REGISTRY_USER and PT_REGISTRY_PASSWORD, or docker login, or see "
+                "--registry-auth; a protected variable is absent on an unprotected ref"
             )
+        if credential.principal:
+            return f"does {self.host} give {credential.principal} {right}?"
         return f"is PT_REGISTRY_PASSWORD (or docker login) for {self.host} valid, with {right} there?"
 
     def _small(self, answer: requests.Response, path: str) -> bytes:
@@ -447,7 +457,7 @@ _IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)
 """Artifact Registry: "The repository has enabled tag immutability"; Harbor: "configured as immutable"; ECR: "is immutable"."""
 
 
-def _said(answer: requests.Response, what: str, doing: str, hint: str) -> PipelineError:
+def _said(answer: requests.Response, what: str, doing: str, hint: str, principal: str = "") -> PipelineError:
     """The registry's status and error codes in our words (spec.md, "Error Codes")."""
     status, reason = answer.status_code, _reason(answer)
     message = f"cannot {doing} {what}: {reason} ({status})"
@@ -456,10 +466,13 @@ def _said(answer: requests.Response, what: str, doing: str, hint: str) -> Pipeli
             message,
             hint="an immutable tag keeps its first image; moving tags need a repository without immutable tags",
         )
+    advice = artifact_registry.advice(reason, what, principal)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Denied(message, hint=hint)
+        return Denied(message, hint=advice or hint)
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or answer.status_code >= _SERVER:
         return Unavailable(message, hint="run it again")
+    if advice:
+        return PipelineError(message, hint=advice)
     if status == HTTPStatus.NOT_FOUND and doing == "push":
         return PipelineError(
             message, hint="the repository must exist before the push (Artifact Registry); is its path right?"
