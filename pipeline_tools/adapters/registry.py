@@ -324,10 +324,7 @@ class Registry:
         query: list[tuple[str, str]] = [("scope", part) for part in scope.split(" ")]
         if challenge.get("service"):
             query.append(("service", challenge["service"]))
-        with (
-            http.errors(realm),
-            self.session.get(realm, params=query, auth=self._basic(), stream=True) as answer,
-        ):
+        with http.errors(realm), self._asked(realm, query) as answer:
             if not answer.ok:
                 raise _said(answer, realm, "log in", self._hint("log in"), self._principal)
             body = _json(answer, realm)
@@ -335,6 +332,14 @@ class Registry:
         if not isinstance(token, str) or not token:
             raise Denied(f"{realm} gave no token", hint=self._hint("log in"))
         return token
+
+    def _asked(self, realm: str, query: list[tuple[str, str]]) -> requests.Response:
+        """A token server's answer; a login that it refuses is replaced once, where there may be another."""
+        answer = self.session.get(realm, params=query, auth=self._basic(), stream=True)
+        if answer.status_code != HTTPStatus.UNAUTHORIZED or not self._renew(answer, ""):
+            return answer
+        answer.close()
+        return self.session.get(realm, params=query, auth=self._basic(), stream=True)
 
     @property
     def _principal(self) -> str:
