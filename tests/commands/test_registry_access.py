@@ -65,7 +65,7 @@ def test_a_job_with_an_id_token_publishes(push: Push) -> None:
 
 
 def test_a_pod_publishes_by_its_metadata_server(push: Push) -> None:
-    variables = {
+    variables: Any = {
         "GCE_METADATA_HOST": push.google.google.host,
         "PT_GOOGLE_REGISTRY": push.google.registry.host,
     }
