@@ -80,6 +80,7 @@ class Identity:
         self._explain = explain
         self._on_token = on_token
         self._lock = Lock()
+        self._next = 0.0
 
     def __call__(self) -> Credential:
         """The credential; a token with less than google-auth's threshold left (3:45 minutes) is renewed first.
@@ -89,29 +90,37 @@ class Identity:
             Unavailable: Google, or the metadata server, does not answer.
         """
         with self._lock:
-            if self._credentials.token_state is not TokenState.FRESH:
+            if self._is_due():
                 self._refresh()
             token = str(self._credentials.token)
-            expiry = self._credentials.expiry
+            expires = self._expires()
         return Credential(
             ACCESS_TOKEN,
             Secret(token),
-            expires=expiry.replace(tzinfo=UTC).timestamp() if expiry else None,
+            expires=expires,
             principal=self._member(),
             renew=lambda: self._drop(token),
         )
 
+    def _is_due(self) -> bool:
+        state = self._credentials.token_state
+        return state is TokenState.INVALID or (state is TokenState.STALE and time.time() >= self._next)
+
     def _refresh(self) -> None:
         try:
             self._credentials.refresh(self._request)
-        except Unavailable:
-            # Not yet ended: it may well serve until Google answers again.
+        except (PipelineError, exceptions.GoogleAuthError) as error:
+            problem = error if isinstance(error, PipelineError) else self._explain(error)
             if self._credentials.token_state is not TokenState.STALE:
-                raise
-            log.warning("Google does not answer: going on with a token that ends soon")
-        except exceptions.GoogleAuthError as error:
-            raise self._explain(error) from None
-        self._on_token(Secret(str(self._credentials.token)))
+                raise problem from None
+            log.warning("going on with a token that ends soon: %s", problem.message)
+        else:
+            self._on_token(Secret(str(self._credentials.token)))
+        # What is short-lived, or cannot be renewed just now, is not asked for with every request.
+        self._next = (time.time() + self._expires()) / 2
+
+    def _expires(self) -> float:
+        return float(self._credentials.expiry.replace(tzinfo=UTC).timestamp())
 
     def _drop(self, token: str) -> None:
         with self._lock:

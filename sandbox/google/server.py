@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -124,8 +125,8 @@ class Google:
 
     def _exchanged(self, id_token: str) -> Response | Issued:
         key = self.pool.issuer.key.public_key()
-        unchecked = jwt.decode(id_token, options={"verify_signature": False})
         try:
+            unchecked = jwt.decode(id_token, options={"verify_signature": False})
             claims = jwt.decode(
                 id_token, key, algorithms=["RS256"], audience=self.pool.audience, issuer=self.pool.issuer.url
             )
@@ -146,7 +147,9 @@ class Google:
             return _oauth_error(
                 "unauthorized_client", "The given credential is rejected by the attribute condition."
             )
-        return self.tokens.issue(self.pool.member(claims))
+        # No federated token outlives what it was given for (google-github-actions/auth issues 474 and 485).
+        left = claims["exp"] - time.time()
+        return self.tokens.issue(self.pool.member(claims), min(left, self.tokens.lifetime))
 
     # IAM ---------------------------------------------------------------------------------------------------
 

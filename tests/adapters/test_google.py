@@ -282,28 +282,31 @@ def test_a_registry_that_takes_no_token_is_asked_for_good_only_twice(google_worl
 
 
 @pytest.mark.parametrize(
-    ("repository", "act", "role", "error"),
+    ("repository", "hint", "error"),
     [
-        (f"{APPS}/shop", "put", "roles/artifactregistry.writer", Denied),
-        (f"{APPS}/shop", "get", "roles/artifactregistry.reader", Denied),
-        ("acme/none/shop", "put", "create projects/acme/locations/LOCATION/repositories/none", PipelineError),
-        ("acme/apps", "put", "LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE", PipelineError),
+        (f"{APPS}/shop", "grant roles/artifactregistry.writer on projects/acme/", Denied),
+        ("acme/none/shop", "create projects/acme/locations/LOCATION/repositories/none", PipelineError),
+        ("acme/apps", "LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE", PipelineError),
     ],
 )
-def test_a_refusal_names_what_is_missing(
-    google_world: GoogleWorld, repository: str, act: str, role: str, error: type[PipelineError]
+def test_a_refused_push_names_what_is_missing(
+    google_world: GoogleWorld, repository: str, hint: str, error: type[PipelineError]
 ) -> None:
     images.put_image(google_world.behind, f"{CANDIDATES}/shop", "a")
     ours = client(google_world, google_world.federated())
     manifest = ours.get(f"{CANDIDATES}/shop", "a")
     google_world.door.writers[APPS] = frozenset()
     with pytest.raises(error) as caught:
-        if act == "put":
-            ours.put(repository, "a", manifest)
-        ours.get(repository, "a")
-    assert role in caught.value.hint
-    if error is Denied:
-        assert f"repositories/apps to {google_world.job}" in caught.value.hint
+        ours.put(repository, "a", manifest)
+    assert hint in caught.value.hint
+
+
+def test_a_refused_pull_names_role_repository_and_who(google_world: GoogleWorld) -> None:
+    google_world.door.writers[APPS] = frozenset()
+    with pytest.raises(Denied) as caught:
+        client(google_world, google_world.federated()).get(IMAGE, "a")
+    where = "projects/acme/locations/europe-west1/repositories/apps"
+    assert f"grant roles/artifactregistry.reader on {where} to {google_world.job};" in caught.value.hint
 
 
 def test_threads_share_one_token(google_world: GoogleWorld) -> None:
@@ -316,13 +319,32 @@ def test_threads_share_one_token(google_world: GoogleWorld) -> None:
     assert len(google_world.issued) == 1
 
 
-def test_a_token_that_ends_soon_serves_while_google_does_not_answer(
-    google_world: GoogleWorld, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (refusal(503), "HTTP 503"),
+        (Answer(400, b'{"error": "invalid_grant", "error_description": "stale"}'), "invalid_grant: stale"),
+    ],
+    ids=["unavailable", "refused"],
+)
+def test_a_token_that_ends_soon_serves_to_its_end(
+    google_world: GoogleWorld, caplog: pytest.LogCaptureFixture, answer: Answer, said: str
 ) -> None:
-    google_world.google.tokens.lifetime = 60  # less than google-auth's threshold
-    identity = google_world.federated(patience=0.3)
+    google_world.google.tokens.lifetime = 4
+    identity = google_world.federated(patience=0.1)
     first = identity()
-    with google_world.google.proxy.failing(Fault("POST", answer=refusal(503), times=None)):
+    assert identity() == first  # not asked for with every request
+    with google_world.google.proxy.failing(Fault("POST", answer=answer, times=None)):
+        time.sleep(2.1)
         assert identity() == first
-    assert "ends soon" in caplog.text
+        assert said in caplog.text
+        time.sleep(2)
+        with pytest.raises(PipelineError, match=said):
+            identity()
     assert identity() != first
+
+
+def test_a_token_lives_no_longer_than_the_id_token_it_is_for(google_world: GoogleWorld) -> None:
+    found = google_world.federated(seconds=600)()
+    assert found.expires is not None
+    assert found.expires - time.time() == pytest.approx(600, abs=5)
