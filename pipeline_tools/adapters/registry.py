@@ -208,14 +208,21 @@ class Registry:
         with self._call("POST", path, scope, "push") as answer:
             if answer.status_code == HTTPStatus.CREATED:
                 return None
-            return urljoin(f"{self._url}/v2/", answer.headers.get("Location", ""))
+            location = answer.headers.get("Location")
+            if answer.status_code != HTTPStatus.ACCEPTED or not location:
+                raise _no_registry(answer, self.host, "an upload's address")
+            return urljoin(f"{self._url}/v2/", location)
 
     def _stream(self, location: str, blob: Blob, chunks: Iterator[bytes], scope: str) -> None:
         """The second half of "POST then PUT" (spec.md)."""
         url = f"{location}{'&' if urlsplit(location).query else '?'}digest={blob.digest}"
         body = _Body(chunks, blob.size)
-        with self._call("PUT", url, scope, "push", data=body, media_type="application/octet-stream"):
-            """The registry has checked the digest before it answered."""
+        with self._call(
+            "PUT", url, scope, "push", data=body, media_type="application/octet-stream"
+        ) as answer:
+            # A registry has checked the digest before it says this; a proxy's page says it has not been asked.
+            if answer.status_code != HTTPStatus.CREATED:
+                raise _no_registry(answer, self.host, "201")
 
     # How ---------------------------------------------------------------------------------------------------
 
@@ -453,9 +460,13 @@ def _json(answer: requests.Response, what: str) -> dict[str, Any]:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        kind = answer.headers.get("Content-Type", "no type").partition(";")[0]
-        raise PipelineError(f"{what} answered with {kind}, not JSON", hint="is that host a registry?")
+        raise _no_registry(answer, what, "JSON")
     return body
+
+
+def _no_registry(answer: requests.Response, what: str, wanted: str) -> PipelineError:
+    kind = answer.headers.get("Content-Type", "no type").partition(";")[0]
+    return PipelineError(f"{what} answered with {kind}, not {wanted}", hint="is that host a registry?")
 
 
 _IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)

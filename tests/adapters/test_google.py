@@ -253,6 +253,17 @@ def test_a_token_that_is_refused_in_mid_push_is_replaced_once(
     assert len(google_world.tokens) == tokens
 
 
+def test_a_token_that_was_replaced_already_is_not_replaced_again(google_world: GoogleWorld) -> None:
+    """Two requests at once are refused for the same token; the second to say so finds the new one."""
+    identity = google_world.federated()
+    first = identity()
+    assert first.renew is not None
+    first.renew()
+    second = identity()
+    first.renew()
+    assert identity() == second != first
+
+
 def test_a_token_that_ends_while_a_layer_is_sent(
     google_world: GoogleWorld, registry: Server, repository: str
 ) -> None:
