@@ -5,7 +5,6 @@ Names: cloud.google.com/iam/docs/principal-identifiers; claims: docs.gitlab.com/
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import references
@@ -16,6 +15,7 @@ PROVIDER = re.compile(
     r"(?P<pool>projects/\d+/locations/global/workloadIdentityPools/[a-z0-9-]{4,32})/providers/(?P<name>[a-z0-9-]{4,32})"
 )
 ACCOUNT = re.compile(r"[a-z0-9.-]+@[a-z0-9.-]+\.gserviceaccount\.com")
+_ENDPOINT = re.compile(r"(?P<scheme>https?)://(?P<host>([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?)/?")
 _GKE_POOL = re.compile(r"(?P<project>[a-z0-9.:-]+)\.svc\.id\.goog")
 
 
@@ -82,11 +82,10 @@ def endpoint(text: str) -> str:
     Raises:
         PipelineError: it is neither https nor this machine's own, or more than scheme, host and port.
     """
-    parts = urlsplit(text)
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and references.is_loopback(parts.netloc))
-    if not is_safe or not parts.hostname or "@" in parts.netloc or parts.query or parts.path not in {"", "/"}:
+    found = _ENDPOINT.fullmatch(text)
+    if not found or (found["scheme"] == "http" and not references.is_loopback(found["host"])):
         raise PipelineError(f"tokens do not go to {text[:200]!r}", hint="write https://HOST")
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{found['scheme']}://{found['host']}"
 
 
 def is_registry(host: str) -> bool:

@@ -182,7 +182,15 @@ def test_what_is_no_id_token_goes_nowhere(google_world: GoogleWorld, token: str)
 
 
 @pytest.mark.parametrize(
-    "address", ["http://sts.example.com", "https://a@sts.example.com", "https://h/p", "ftp://127.0.0.1", "x"]
+    "address",
+    [
+        "http://sts.example.com",
+        "https://a@sts.example.com",
+        "https://h/p",
+        "ftp://127.0.0.1",
+        "https://[",
+        "x",
+    ],
 )
 def test_an_id_token_goes_to_no_address_in_the_clear(google_world: GoogleWorld, address: str) -> None:
     provider = google_identity.provider(google_world.google.pool.provider)

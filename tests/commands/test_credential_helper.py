@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from sysconfig import get_path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from pipeline_tools.adapters.credential_agent import Agent
+from pipeline_tools.commands import registry_access
+from pipeline_tools.commands.registry_access import OURS as OURS_OPTIONS
+from pipeline_tools.commands.registry_access import RegistryAccess
+from pipeline_tools.commands.session import Home, Session
+from pipeline_tools.console import Console
 from pipeline_tools.errors import Denied
+from pipeline_tools.options import of
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 from sandbox import parts
@@ -146,6 +155,32 @@ def test_nothing_secret_is_on_disk_and_nothing_stays() -> None:
     assert not folder.exists()
     code, said = helper("get", OURS, **variables)
     assert (code, "does not answer" in said) == (1, True)
+
+
+@click.command()
+@of(Home, RegistryAccess, also=OURS_OPTIONS)
+@click.pass_context
+def get_through_an_agent(context: click.Context, /, **_: Any) -> None:
+    """What a builder of this run would be told, once for each host that it may ask for."""
+    with ExitStack() as closing, registry_access.lent(Session(context, closing)) as variables:
+        for host in json.loads((Path(variables["DOCKER_CONFIG"]) / "config.json").read_text())["credHelpers"]:
+            click.echo(helper("get", host, **variables)[1])
+
+
+def test_a_run_lends_its_own_logins_and_docker_s(google_world: GoogleWorld) -> None:
+    auth = base64.b64encode(b"someone:base-image-password").decode()
+    job = {
+        **google_world.oidc,
+        "PT_REPOSITORY": f"{google_world.registry.host}/{APPS}/shop",
+        "DOCKER_AUTH_CONFIG": json.dumps({"auths": {OURS: {"auth": auth}}}),
+    }
+    said = CliRunner().invoke(get_through_an_agent, env=job, obj=Console(gitlab=False)).stdout.splitlines()
+    found = {row["ServerURL"]: row["Secret"] for row in map(json.loads, said)}
+    assert found == {
+        google_world.registry.host: google_world.issued[0].token,
+        OURS: "base-image-password",
+    }
+    assert len(google_world.issued) == 1
 
 
 def test_a_client_that_asks_nonsense_disturbs_nobody() -> None:

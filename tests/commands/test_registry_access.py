@@ -18,6 +18,8 @@ from tests.world import DIGEST, World, error
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sandbox.engine import Engine
+
 IMAGE, CANDIDATE = f"{APPS}/demo-app", f"{CANDIDATES}/demo-app"
 
 
@@ -72,6 +74,20 @@ def test_a_pod_publishes_by_its_metadata_server(push: Push) -> None:
     ended = push.world.process(*push.words, **variables)
     assert push.published == {"1.0.0": push.digest}
     assert "logging in by metadata, for this machine is Google's" in ended.stderr
+
+
+def test_an_engine_pushes_and_pulls_with_the_job_s_token(push: Push, engine: Engine) -> None:
+    """The base image is in the registry too; the engine asks the registry's token server by itself."""
+    host = push.google.registry.host
+    images.put_image(push.google.behind, f"{APPS}/base", "1")
+    (push.world.app / "Dockerfile").write_text(f"FROM {host}/{APPS}/base:1\nCOPY www /www\n")
+    push.world.commit("feat: our own base")
+    push.world.tag("v1.1.0")
+    words = ("--repository", f"{host}/{IMAGE}", "--candidate-repository", f"{host}/{CANDIDATE}")
+    built = push.world.json("build", *words, DOCKER_HOST=engine.url, **push.job)["result"]
+    pushed = push.world.json("push", *words, **push.job)["result"]
+    assert push.published == {"1.1.0": built["digest"]}
+    assert pushed["digest"] == built["digest"]
 
 
 def test_no_token_is_said_or_written(push: Push) -> None:
@@ -171,6 +187,7 @@ def test_the_include_cannot_say_how_to_log_in(push: Push) -> None:
     ("way", "changes", "said", "advice"),
     [
         ("basic", {}, "--registry-auth basic has no password", "PT_REGISTRY_USER"),
+        ("auto", {"PT_REGISTRY_PASSWORD": "of-nobody"}, "set without PT_REGISTRY_USER", "both, or neither"),
         ("oidc", {"PT_GOOGLE_ID_TOKEN": None}, "needs an id token", "id_tokens: PT_GOOGLE_ID_TOKEN"),
         ("oidc", {"PT_GOOGLE_WORKLOAD_IDENTITY_PROVIDER": "projects/acme/pool"}, "not a workload identity provider", "number"),
         ("oidc", {"PT_GOOGLE_SERVICE_ACCOUNT": "x/../y"}, "not a Google service account", "iam.gserviceaccount.com"),
