@@ -5,7 +5,8 @@ metadata: /compute/docs/access/authenticate-workloads#applications, /kubernetes-
 STS: /iam/docs/reference/sts/rest/v1/TopLevel/token, with OAuth's form of errors (RFC 6749, 5.2; RFC 8693, 2.2.2);
 IAM: /iam/docs/reference/credentials/rest/v1/projects.serviceAccounts/generateAccessToken, errors as google.rpc.Status.
 The words of refusals are those that people report (google-github-actions/auth issues 160, 340; kubernetes-sigs/
-external-dns issue 2064; terraform-google-modules/terraform-example-foundation issue 1404).
+external-dns issue 2064; terraform-google-modules/terraform-example-foundation issue 1404; fullsend-ai/fullsend issue
+705). No source was found for the words about audience and target, nor for the status 401 of `unauthorized_client`.
 """
 
 from __future__ import annotations
