@@ -226,8 +226,8 @@ def crowd() -> Iterator[Row]:
 def _lost(env: Env, bumps: list[tuple[int, str]], *, is_ours: bool) -> int:
     """How many of the bumps are not at the tip afterwards."""
     start = env.ours if is_ours else (lambda app, tag: env.theirs(app, tag, retries=5))
-    codes = [process.wait() for process in [start(app, tag) for app, tag in bumps]]
-    print(f"exit codes: {sorted(set(codes))}")
+    for process in [start(app, tag) for app, tag in bumps]:
+        process.wait()
     for place in env.directory.glob("tmp*"):
         shutil.rmtree(place, ignore_errors=True)
     return sum(env.tag(app) != tag for app, tag in bumps)
