@@ -27,8 +27,11 @@ OLDEST = (1, 11)
 """The first Terraform with `use_lockfile` for S3; OpenTofu has it since 1.10."""
 OLDEST_TOFU = (1, 10)
 
-SETTINGS = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
-"""Of the child's environment (developer.hashicorp.com/terraform/cli/config/environment-variables)."""
+SETTINGS = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1", "TF_WORKSPACE": "default"}
+"""Of the child's environment (developer.hashicorp.com/terraform/cli/config/environment-variables).
+
+The workspace is said because a folder remembers one (`.terraform/environment`), and it is another state.
+"""
 
 _CHANGES = 2
 """`plan -detailed-exitcode`: succeeded, and there are changes."""

@@ -15,7 +15,7 @@ from sandbox.gitlab.faults import Fault, delay, status
 from sandbox.gitlab.model import StateLock
 from tests.commands.test_terraform_cancel import Slow, ended, until
 from tests.conftest import ObjectStorage
-from tests.infra_world import InfraWorld
+from tests.infra_world import KEY, InfraWorld
 from tests.world import error, git
 
 ROOT = 'terraform {\n  required_version = ">= 1.11"\n  backend "http" {}\n}\n\nresource "terraform_data" "x" {\n  input = 1\n}\n'
@@ -73,6 +73,16 @@ def test_what_was_merged_elsewhere_was_not_reviewed_for_this_branch(infra: Infra
     assert infra.json("plan")["result"]["verdict"] == "not reviewed"
 
 
+def test_a_review_that_is_not_sealed_by_us_is_none(infra: InfraWorld) -> None:
+    infra.replace("hello/variables.tf", '"world"', '"moon"')
+    iid = infra.propose("moon")
+    infra.run("plan", job=infra.job(merge_request=iid), PT_PASSPORT_KEY="another-key-of-the-tests")
+    infra.merge(iid)
+    found = infra.json("plan")
+    assert found["result"]["verdict"] == "not reviewed"
+    assert found["plan"]["differences"] == ["the reviewed passport is not sealed with our PT_PASSPORT_KEY"]
+
+
 # One command's plan is not another's ---------------------------------------------------------------------------
 
 
@@ -104,9 +114,19 @@ def test_a_workspace_that_the_folder_remembers_is_not_another_state(
     infra.replace("hello/main.tf", 'backend "http" {}', 'backend "s3" {}')
     infra.commit("another backend")
     infra.variables.update(object_storage.variables)
+    other = {
+        "version": 4,
+        "terraform_version": "1.11.0",
+        "serial": 7,
+        "lineage": "another",
+        "outputs": {},
+        "resources": [],
+    }
+    object_storage.write("workspaces", "env:/other/hello.tfstate", json.dumps(other).encode())
     infra.write("hello/.terraform/environment", "other")
     place = f"s3://workspaces/{{root}}.tfstate?endpoint={object_storage.url}"
     infra.run("plan", "--state", place)
+    assert infra.passport()["state"]["lineage"] == ""
     infra.run("apply", "--state", place)
     assert object_storage.read("workspaces", "hello.tfstate")
 
@@ -293,3 +313,15 @@ def test_what_was_destroyed_on_purpose_has_not_drifted(infra: InfraWorld) -> Non
     found = infra.json("drift")["result"]
     assert found["drifted"] == []
     assert "terraform_data.greeting" in found["unapplied"]
+
+
+def test_a_secret_in_what_drifted_is_in_no_issue(infra: InfraWorld) -> None:
+    infra.run("plan")
+    infra.run("apply")
+    infra.replace("hello/variables.tf", '"world"', f'"{KEY}"')
+    infra.replace("hello/neighbour.json", "the house next door", "the garden")
+    infra.commit("a key in clear, and something else")
+    done = infra.run("drift", exit_code=3)
+    assert "a secret value is in the plan; no issue is written" in done.stderr
+    assert KEY not in done.stdout + done.stderr
+    assert infra.api.issues.list(get_all=True) == []
