@@ -124,7 +124,8 @@ class Checkout:
     def differing(self, folder: str) -> list[tuple[str, str]]:
         """Files at or below a path that are not as HEAD has them, with git's code: `??` untracked, `!!` ignored."""
         words = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
-        text = self._git("-C", str(self.root), *words, "--", folder)
+        # A folder may be named as git's magic is: ":!x" would be everything else.
+        text = self._git("-C", str(self.root), "--literal-pathspecs", *words, "--", folder)
         return [(row[:2], row[3:]) for row in text.split("\0") if row]
 
     def changed_between(self, base: str, tip: str) -> list[str] | None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline_tools.errors import PipelineError
 from pipeline_tools.text.terraform_files import is_configuration
 
 MOST = 4 * 1024 * 1024
@@ -31,6 +32,23 @@ class Configuration:
             for item in files
             if is_configuration(item.name) and item.is_file() and self._is_inside(item)
         }
+
+    def linked(self, folder: str) -> tuple[str, ...]:
+        """Where git's links in a folder and below lead, sorted: the folder's tree has a link's name alone.
+
+        Raises:
+            PipelineError: one leads out of the checkout, where nothing is bound to a commit.
+        """
+        paths = [
+            path for path in sorted(self._tracked) if f"{path}/".startswith(f"{folder}/") or folder == "."
+        ]
+        return tuple(sorted({self._target(path) for path in paths if (self._root / path).is_symlink()}))
+
+    def _target(self, path: str) -> str:
+        file = self._root / path
+        if not self._is_inside(file):
+            raise PipelineError(f"the link {path} leads out of the checkout", hint="copy what it leads to")
+        return file.resolve().relative_to(self._root.resolve()).as_posix()
 
     def bundled(self, root: str) -> tuple[str, ...]:
         """What git tracks below the root that programs would be taken from."""

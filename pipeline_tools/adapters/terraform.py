@@ -6,6 +6,7 @@ version) and /terraform/internals/machine-readable-ui. Every word below was run 
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -26,14 +27,19 @@ OLDEST = (1, 11)
 """The first Terraform with `use_lockfile` for S3; OpenTofu has it since 1.10."""
 OLDEST_TOFU = (1, 10)
 
-SETTINGS = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1"}
-"""Of the child's environment (developer.hashicorp.com/terraform/cli/config/environment-variables)."""
+SETTINGS = {"TF_IN_AUTOMATION": "1", "TF_INPUT": "0", "CHECKPOINT_DISABLE": "1", "TF_WORKSPACE": "default"}
+"""Of the child's environment (developer.hashicorp.com/terraform/cli/config/environment-variables).
+
+The workspace is said because a folder remembers one (`.terraform/environment`), and it is another state.
+"""
 
 _CHANGES = 2
 """`plan -detailed-exitcode`: succeeded, and there are changes."""
 
 _ERRORED_STATE = "errored.tfstate"
 """What Terraform leaves in the root when it could not store the state after an apply."""
+
+_STALE = re.compile(r"^Error: Saved plan is stale$", re.MULTILINE)
 
 _PROBE = "terraform_data.pipeline_tools_asks_who_holds_the_lock"
 
@@ -212,7 +218,8 @@ class Terraform:
         words = ("-json", "-input=false", f"-lock-timeout={int(lock_timeout)}s", str(plan))
         filters = iter((_Chained(ui, self.through()), self.through()))
         ended = self._stream(told, "apply", *words, through=lambda: next(filters))
-        if ended.code and "Saved plan is stale" in told.text:
+        # Whoever told us to end wants no other plan; and what a provisioner prints begins with its address.
+        if ended.code and not ended.signals and _STALE.search(told.text):
             raise Stale("the state has changed since the plan was made")
         failure = self._failure("apply", told.text, ended.code) if ended.code else None
         return Applied(ended.signals, failure)

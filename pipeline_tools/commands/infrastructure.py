@@ -22,7 +22,7 @@ from pipeline_tools.adapters.terraform_inspector import Inspector
 from pipeline_tools.commands import lending
 from pipeline_tools.commands.lending import VaultAccess, Wanted
 from pipeline_tools.commands.session import Home, Session
-from pipeline_tools.errors import PipelineError
+from pipeline_tools.errors import Interrupted, PipelineError
 from pipeline_tools.steps.planning import Root, Workshop
 from pipeline_tools.text import state_backend, terraform_files, terraform_roots
 from pipeline_tools.text.masks import Secret
@@ -109,8 +109,10 @@ class Infrastructure(Session):
         return terraform_files.read(path, self.configuration.configuration(path))
 
     def modules(self, root: str) -> tuple[str, ...]:
-        """The folders of a root's local modules."""
-        return terraform_roots.local_modules(root, self.configuration.configuration)
+        """The folders of a root's local modules, and what links in all of them lead to."""
+        found = terraform_roots.local_modules(root, self.configuration.configuration)
+        linked = {path for folder in (root, *found) for path in self.configuration.linked(folder)}
+        return tuple(sorted({*found, *linked} - {root}))
 
     def _changed(self, roots: tuple[str, ...], base: str) -> tuple[str, ...]:
         paths = self.checkout.changed_between(base, self.checkout.head)
@@ -119,7 +121,7 @@ class Infrastructure(Session):
             return roots
         owned = {root: (*self.modules(root), *self.params.get("var_file", ())) for root in roots}
         touched, gone = terraform_roots.changed(roots, owned, paths)
-        for folder in gone:
+        for folder in sorted({*gone} - {*self.configuration.folders()}):
             log.warning(
                 "%s is gone from the checkout; if it was a root, its state still holds resources", folder
             )
@@ -136,9 +138,11 @@ class Infrastructure(Session):
         """Each root's backend, which its own block must name.
 
         Raises:
-            PipelineError: a root has no backend block, or one of another type.
+            PipelineError: a root has no backend block, or one of another type; another root has its name.
         """
         place = self.options(Tool).state
+        # With the roots that are not asked for: theirs are the states and the passports that would be taken.
+        state_backend.own_names(roots, {*roots, *self._with_backend()})
         if place.startswith("gitlab") and not self.api:
             raise PipelineError(
                 "which GitLab project keeps the state?", hint="give --project, or --state configured"
@@ -295,7 +299,8 @@ class Infrastructure(Session):
                 run(self.root(path, backend))
             except PipelineError as error:
                 failures.append(error)
-                if not isinstance(error, past) or len(backends) == 1:
+                # Who was told to end begins no other root.
+                if not isinstance(error, past) or isinstance(error, Interrupted) or len(backends) == 1:
                     raise
                 self.console.failure(error)
         if failures:

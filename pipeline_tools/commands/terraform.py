@@ -164,11 +164,15 @@ def _destroy(run: Infrastructure, root: Root) -> None:
     run.console.is_flow = True  # two steps, each with a plan and a result of its own
     outcome = _plan(run, root, "destroy", writes_note=False)
     made, path = outcome.planned.passport.sealed(root.key), outcome.planned.path
-    _apply(run, root, lambda: made, lambda: path)
+    _apply(run, root, lambda: made, lambda: path, mode="destroy")
 
 
 def _apply(
-    run: Infrastructure, root: Root, made: Callable[[], Passport], path: Callable[[], Path]
+    run: Infrastructure,
+    root: Root,
+    made: Callable[[], Passport],
+    path: Callable[[], Path],
+    mode: passport.Mode = "normal",
 ) -> terraform_apply.Outcome:
     asked = run.options(Applying)
     request = terraform_apply.Request(
@@ -179,6 +183,7 @@ def _apply(
         run.params.get("as_reviewed", False),
         asked.lock_timeout,
         _holder(run),
+        mode,
     )
     ports = terraform_apply.Ports(
         run.shop(root.path),

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline_tools.errors import Interrupted, PipelineError, Refused
+from pipeline_tools.errors import Interrupted, PipelineError, Refused, Unavailable
 from pipeline_tools.steps import planning
 from pipeline_tools.steps.planning import Content, Planned, Root, Standing, Workshop
 from pipeline_tools.steps.shape import PRIVATE, Status, Step
 from pipeline_tools.text import packages, passport, plan_review
 from pipeline_tools.text.packages import Place
-from pipeline_tools.text.passport import Made, Passport, Verdict
+from pipeline_tools.text.passport import Made, Mode, Passport, Verdict
 from pipeline_tools.text.plan_review import Budget
 from pipeline_tools.text.terraform_ui import Told
 
@@ -31,7 +31,7 @@ class Request:
     """Apply the saved plan of `root`.
 
     `max_deletes`, `approved` (passport ids) and `as_reviewed` are the rules; `lock_timeout` is in seconds; `holder`
-    names this job in the record that `unlock` reads.
+    names this job in the record that `unlock` reads; `mode` is what the plan must be for.
     """
 
     root: Root
@@ -41,6 +41,7 @@ class Request:
     as_reviewed: bool
     lock_timeout: float
     holder: Mapping[str, Any]
+    mode: Mode = "normal"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was applied of one root: addresses with what happened to them, as Terraform told it."""
+    """What was applied of one root: addresses with what happened to them, as Terraform told it.
+
+    `unfinished` is what was begun and failed, or was cut off.
+    """
 
     status: Status
     root: str
@@ -112,15 +116,26 @@ def facts(request: Request, ports: Ports) -> Facts:
     """Open the plan and look at everything it was bound to; plan afresh where only the state has moved."""
     made = ports.passport()
     _verify(request, made, planning.content(request.root, ports.shop))
-    done_by = _done_by(made, ports)
+    done_by = _done_by(request, made, ports)
     if done_by:
         return Facts(made, None, done_by, None)
+    _nothing_left(made, ports)
     path = ports.opened()
     standing = planning.prepare(request.root, ports.shop)
     _same_tool(made, standing)
     _is_as_the_passport_says(request, made, path, ports)
     has_moved = standing.state.serial != made.state.serial
     return Facts(made, path, None, _afresh(request, ports, made) if has_moved else None)
+
+
+def _nothing_left(made: Passport, ports: Ports) -> None:
+    """On the state from before, the work whose state lies here would be done again; and `_left` would take it for ours."""
+    state = ports.shop.terraform.errored_state()
+    if state:
+        raise Refused(
+            f"{made.root}: {state.name} lies there: a state that an apply before could not store",
+            hint="look at it, and store it (terraform state push), or remove it if it is stored already",
+        )
 
 
 def _is_as_the_passport_says(request: Request, made: Passport, path: Path, ports: Ports) -> None:
@@ -148,6 +163,7 @@ def _verify(request: Request, made: Passport, content: Content) -> None:
             (made.root, made.state.name) != (root.path, root.state.name),
             f"the plan is for {made.root} and {made.state.name}",
         ),
+        (made.mode != request.mode, f"the plan is one of mode {made.mode}, not {request.mode}"),
         (made.is_dirty, "it was planned in a checkout that was not as its commit"),
         (bool(content.differing), f"the checkout is not as its commit: {', '.join(content.differing[:3])}"),
         (dict(made.trees) != dict(content.trees), _moved(made.trees, content.trees)),
@@ -175,12 +191,13 @@ def _same_tool(made: Passport, standing: Standing) -> None:
         )
 
 
-def _done_by(made: Passport, ports: Ports) -> Made | None:
-    """Who applied this plan already."""
+def _done_by(request: Request, made: Passport, ports: Ports) -> Made | None:
+    """Who applied this plan already: whoever may run a pipeline may write packages, but not with our seal."""
     if ports.registry is None:
         return None
-    found = _read(packages.applied(made.root, made.plan), ports.registry)
-    return found.made if found and found.plan == made.plan else None
+    key, found = request.root.key, _read(packages.applied(made.root, made.plan), ports.registry)
+    is_ours = found is not None and (not key or found.verify(key))
+    return found.made if found and is_ours and found.plan == made.plan else None
 
 
 def _read(place: Place, registry: "Records") -> Passport | None:
@@ -332,7 +349,7 @@ def _left(plan: Plan, ports: Ports) -> Left | None:
 
 
 def _outcome(plan: Plan, narration: Told, status: Status) -> Outcome:
-    applied, unfinished = tuple(narration.applied), tuple(narration.unfinished)
+    applied, unfinished = tuple(narration.applied), (*narration.errored, *narration.unfinished)
     said = f"{len(applied)} of {len(plan.passport.changes)} changes applied"
     return Outcome(status, plan.root, plan.mode, plan.passport.id, applied, unfinished, said)
 
@@ -347,7 +364,9 @@ def _failed(plan: Plan, ended: "Applied", outcome: Outcome, left: Left | None, p
         *(f"not finished: {item}" for item in outcome.unfinished),
         *(left.lines if left else ()),
     ]
-    hint = failure.hint if not outcome.applied else "plan again: what is left is planned"
+    hint = (
+        failure.hint if not (outcome.applied or outcome.unfinished) else "plan again: what is left is planned"
+    )
     if left:
         hint = f"decrypt it with the plan's identity, look at it, and store it: terraform state push ({left.path})"
     if ended.signals:
@@ -355,8 +374,10 @@ def _failed(plan: Plan, ended: "Applied", outcome: Outcome, left: Left | None, p
         text = "\n".join((f"{plan.root}: interrupted; {outcome.said}; {state}", *lines[len(more) :]))
         return Interrupted(ended.signals[0], text, hint=hint, done=outcome)
     text = "\n".join((f"{head}; {outcome.said}", *lines))
-    if left:
-        # Not worth retrying as it is, whatever was wrong: a person has to bring the state back first.
+    has_begun = bool(outcome.applied or outcome.unfinished)
+    if left or (has_begun and isinstance(failure, Unavailable)):
+        # Not worth retrying as it is, whatever was wrong: a person brings the state back first, or plans again. A retry
+        # would find another state and be refused, which `apply-as-reviewed` is allowed to be.
         return PipelineError(text, hint=hint, done=outcome)
     failure.message, failure.hint, failure.done = text, hint, outcome
     return failure

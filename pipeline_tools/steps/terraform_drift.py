@@ -88,26 +88,33 @@ def facts(request: Request, ports: Ports) -> Facts:
     """Plan without the lock; nothing is written, the state least of all."""
     planned = planning.plan(request.root, request.made, ports.shop)
     read = Reading()
-    applied = read(None, _applied, request.root.path, ports.registry) if ports.registry else None
+    applied = read(None, _applied, request.root, ports.registry) if ports.registry else None
     return Facts(planned, applied, read.unread)
 
 
-def _applied(root: str, registry: "Records") -> Passport | None:
-    place = packages.last_applied(root)
+def _applied(root: Root, registry: "Records") -> Passport | None:
+    """What was applied last, as the holder of our key says it: whoever may run a pipeline may write packages."""
+    place = packages.last_applied(root.path)
     content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
     found = passport.loads(content, f"the passport in package {place.name}") if content else None
-    return found if found and found.root == root else None
+    is_ours = found is not None and (not root.key or found.verify(root.key))
+    return found if found and is_ours and found.root == root.path else None
 
 
 def separate(planned: Planned, applied: Passport | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The addresses of what drifted, and of what newer configuration asks for.
 
     What a refresh found changed is drift, whatever the configuration says. A change that a plan would make is drift
-    where the configuration is the one that was applied last: then it is the world that has moved.
+    where the configuration is the one that was applied last: then it is the world that has moved. What was destroyed
+    on purpose is only configured.
     """
     found = [change.address for change in planned.summary.drift]
     wanted = [change.address for change in planned.summary.changes if change.address not in found]
-    is_applied = applied is not None and plan_review.same_content(applied, planned.passport)
+    is_applied = (
+        applied is not None
+        and applied.mode == "normal"
+        and plan_review.same_content(applied, planned.passport)
+    )
     return (tuple(found + wanted), ()) if is_applied else (tuple(found), tuple(wanted))
 
 

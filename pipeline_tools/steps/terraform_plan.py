@@ -128,7 +128,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     reviewed, merged = None, None
     if _is_compared(request) and ports.registry:
         reviewed = read(None, _reviewed, planned.passport, ports.registry)
-        merged = read(None, _merged, request.made.commit, ports.notes) if reviewed else None
+        merged = read(None, _merged, request.made, ports.notes) if reviewed else None
     return Facts(planned, there.differing, reviewed, merged, read.unread)
 
 
@@ -140,11 +140,13 @@ def _reviewed(fresh: Passport, registry: "Records") -> Passport | None:
     return found if found and found.root == fresh.root else None
 
 
-def _merged(commit: str, notes: "Records | None") -> tuple[int, ...] | None:
-    """The merge requests that brought a commit to its branch; None where nobody may ask."""
+def _merged(made: Made, notes: "Records | None") -> tuple[int, ...] | None:
+    """The merge requests that brought our commit to our branch; None where nobody may ask."""
     if notes is None:
         return None
-    return tuple(found.iid for found in notes.merge_requests_of(commit) if found.state == "merged")
+    found = [item for item in notes.merge_requests_of(made.commit) if item.state == "merged"]
+    # Into a branch that nobody protects its author may merge alone. On a laptop there is no branch to compare with.
+    return tuple(item.iid for item in found if made.ref in {"", item.target_branch})
 
 
 def plan(request: Request, facts: Facts) -> Plan:
@@ -190,7 +192,12 @@ def _compared(request: Request, facts: Facts, reviewed: Passport) -> Comparison:
     iid = reviewed.made.merge_request
     if request.root.key and not reviewed.verify(request.root.key):
         return _not("the reviewed passport is not sealed with our PT_PASSPORT_KEY")
-    if facts.merged is not None and iid not in facts.merged:
+    if facts.merged is None:
+        # A plan that was never merged leaves the same passport: what cannot be known is no yes.
+        return _not(
+            f"!{iid} planned this content, and whether it was merged cannot be read (PT_GITLAB_TOKEN)"
+        )
+    if iid not in facts.merged:
         return _not(f"!{iid} planned this content, and this commit is not what was merged of it")
     return plan_review.compare(reviewed, facts.planned.passport)
 

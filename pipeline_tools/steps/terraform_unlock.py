@@ -86,11 +86,16 @@ def facts(request: Request, ports: Ports) -> Facts:
         return Facts(None, None, None, ())
     read = Reading()
     holders = read([], _holders, request.root.path, ports.registry) if ports.registry else []
+    found: list[tuple[dict[str, Any], Job | None]] = []
     for holder in holders:
         number = holder.get("job")
         job = read(None, ports.jobs.job, number) if ports.jobs and isinstance(number, int) else None
         if _took(lock, holder, job):
-            return Facts(lock, holder, job, read.unread)
+            found.append((holder, job))
+    # Several may have it, on one host or as one user: while one of them may still run, it is that one's.
+    running = (item for item in found if item[1] is None or not item[1].has_ended)
+    for holder, job in (*running, *found):
+        return Facts(lock, holder, job, read.unread)
     return Facts(lock, None, None, read.unread)
 
 

@@ -18,6 +18,8 @@ ROOT = "{root}"
 HINT = "write gitlab:NAME, gs://BUCKET/PREFIX, s3://BUCKET/KEY?region=fr-par or configured; {root} stands for the root's name"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 """A name without characters that need quoting; GitLab itself asks for no slash (state_name in its API)."""
+_SLUG = re.compile(r"[A-Za-z0-9._+-]+")
+"""docs.gitlab.com/user/packages/generic_packages, "Valid package filename format" and its neighbours."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 _KEY = re.compile(r"[A-Za-z0-9_{][A-Za-z0-9._/{}-]*")
 _REGION = re.compile(r"[a-z0-9-]+")
@@ -44,6 +46,28 @@ class StateBackend:
 def slug(root: str) -> str:
     """A root's path as one word: `scaleway/network` → `scaleway-network`; the checkout itself is `root`."""
     return root.strip("/").replace("/", "-") if root not in {"", "."} else "root"
+
+
+def own_names(roots: Iterable[str], every: Iterable[str]) -> None:
+    """See that each of the `roots` can have a slug, and of `every` root one of its own: states, plans and packages have it.
+
+    Raises:
+        PipelineError: a name has what a package's may not; `a/b` and `a-b` have one slug.
+    """
+    for root in roots:
+        if not _SLUG.fullmatch(slug(root)):
+            raise PipelineError(
+                f"the root {root!r} has characters that no package of GitLab may have in its name",
+                hint="rename the folder: letters, digits, . _ + and -",
+            )
+    known: dict[str, str] = {}
+    for root in sorted(every):
+        other = known.setdefault(slug(root), root)
+        if other != root:
+            raise PipelineError(
+                f"the roots {other} and {root} would have one name, {slug(root)}, for state, plan and passport",
+                hint="rename one of the folders",
+            )
 
 
 def parse(text: str, root: str, api: str) -> StateBackend:

@@ -186,7 +186,8 @@ def read(stream: BinaryIO, key: bytes = b"") -> Summary:
         key: what sensitive values are hashed with, so that two plans can be compared.
 
     Raises:
-        PipelineError: not JSON (of UTF-8, which Terraform always writes), cut off, no plan, another major version.
+        PipelineError: not JSON (of UTF-8, which Terraform always writes), cut off, no plan, another major version; it
+            has actions (Terraform 1.14).
     """
     reader = _Reader(Hiding(key))
     try:
@@ -209,7 +210,9 @@ def _wrong(what: str, error: Exception) -> PipelineError:
     )
 
 
-_LISTS = frozenset({"resource_changes", "resource_drift", "deferred_changes", "checks"})
+_ACTION_LISTS = frozenset({"action_invocations", "deferred_action_invocations"})
+"""What an apply would do besides (Terraform 1.14, "Invoke an action"): no summary and no passport has it yet."""
+_LISTS = _ACTION_LISTS | {"resource_changes", "resource_drift", "deferred_changes", "checks"}
 _WHOLE = frozenset(
     {"format_version", "terraform_version", "output_changes", "complete", "errored", "applyable"}
 )
@@ -234,6 +237,11 @@ class _Reader:
     def take(self, name: str, value: Any) -> None:
         """One part of the plan."""
         self.seen.add(name)
+        if name in _ACTION_LISTS:
+            raise PipelineError(
+                f"the plan has {name}, and nobody would review them",
+                hint="take the action_trigger blocks out of the configuration",
+            )
         parts: dict[str, Callable[[Any], None]] = {
             "resource_changes": self.resource_changes,
             "resource_drift": self.resource_drift,

@@ -109,7 +109,8 @@ def _nearest(path: str, owners: Iterable[str]) -> str | None:
 
 
 def _is_below(path: str, folder: str) -> bool:
-    return folder == "." or path.startswith(f"{folder}/")
+    # A root may own a single file: a variable file, or what a link leads to.
+    return folder in {".", path} or path.startswith(f"{folder}/")
 
 
 def expand(patterns: Iterable[str], available: Iterable[str]) -> tuple[str, ...]:
