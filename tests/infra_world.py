@@ -58,6 +58,10 @@ class InfraWorld:
         git(directory, "clone", "--quiet", address, str(world.checkout))
         return world
 
+    @property
+    def head(self) -> str:
+        return git(self.checkout, "rev-parse", "HEAD")
+
     # The repository ------------------------------------------------------------------------------------------
 
     @property
@@ -114,7 +118,7 @@ class InfraWorld:
     def job(
         self, name: str = "plan", *, merge_request: int | None = None, role: Access = Access.MAINTAINER
     ) -> dict[str, str]:
-        """The variables of a running job of its own user, in a pipeline of its own."""
+        """The variables of a running job of its own user, in the pipeline of the commit that is checked out."""
         user = self.gitlab.create_user(f"user-of-{name}-{len(self.project.jobs)}")
         self.gitlab.add_member(self.project, user, role)
         job = self.gitlab.create_job(self.project, name, user)
@@ -124,7 +128,7 @@ class InfraWorld:
             "CI_JOB_TOKEN": self.gitlab.job_token(self.project, job=job),
             "CI_JOB_ID": str(job.id),
             "CI_JOB_URL": f"{page}/jobs/{job.id}",
-            "CI_PIPELINE_URL": f"{page}/pipelines/{job.id}00",
+            "CI_PIPELINE_URL": f"{page}/pipelines/{int(self.head[:6], 16)}",
             "CI_SERVER_URL": self.gitlab.url,
             "CI_PROJECT_PATH": self.project.path,
             "CI_PROJECT_DIR": str(self.checkout),

@@ -168,10 +168,17 @@ def _verify(request: Request, made: Passport, content: Content) -> None:
         (bool(content.differing), f"the checkout is not as its commit: {', '.join(content.differing[:3])}"),
         (dict(made.trees) != dict(content.trees), _moved(made.trees, content.trees)),
         (made.lock_file != content.lock_file, "the provider lock file is another one"),
+        # Last, because what differs says more than that another pipeline made the plan.
+        (_is_foreign(made.made, request.made), f"the plan is of another pipeline, {made.made.pipeline}"),
     )
     for is_so, reason in reasons:
         if is_so:
             raise Refused(f"{root.path}: {reason}", hint=AGAIN)
+
+
+def _is_foreign(planned: Made, applying: Made) -> bool:
+    """Whether two pipelines are known, and they are two: a plan goes with its own pipeline's approvals."""
+    return bool(planned.pipeline and applying.pipeline) and planned.pipeline != applying.pipeline
 
 
 def _moved(before: Mapping[str, str], now: Mapping[str, str]) -> str:

@@ -249,6 +249,11 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
 
 def _files(plan: Plan, ports: Ports) -> Iterator[str]:
     folder, request = plan.request.root.slug, plan.request
+    if any(path.is_symlink() for path in (ports.folder.path, ports.folder.path / folder)):
+        raise PipelineError(
+            f"{ports.folder.path / folder} is a link: a checkout must not choose where plans go",
+            hint="see --plans",
+        )
     stale = ports.folder.path / folder / PLAN_FILE
     stale.unlink(missing_ok=True)
     if request.recipient:

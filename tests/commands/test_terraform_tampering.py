@@ -324,3 +324,21 @@ def test_types_that_hold_data_are_protected_whatever_the_budget() -> None:
     assert {"scaleway_s2s_vpn_gateway", "scaleway_rdb_instance", "google_compute_ha_vpn_gateway"} <= (
         plan_review.PROTECTED
     )
+
+
+def test_a_plan_of_another_pipeline(infra: InfraWorld) -> None:
+    infra.main()
+    infra.run("plan")
+    other = {"CI_PIPELINE_URL": f"{infra.project.web_url}/-/pipelines/7"}
+    message, _ = error(infra.run("apply", exit_code=3, **other))  # type: ignore[arg-type]
+    assert "the plan is of another pipeline" in message
+    assert infra.state() is None
+
+
+def test_a_linked_folder_of_plans(infra: InfraWorld, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (infra.checkout / "plans").mkdir()
+    (infra.checkout / "plans" / "hello").symlink_to(tmp_path / "elsewhere")
+    message, _ = error(infra.run("plan", exit_code=1))
+    assert "is a link" in message
+    assert list((tmp_path / "elsewhere").iterdir()) == []
