@@ -8,7 +8,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -25,6 +25,7 @@ from pipeline_tools.text import manifests, references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.manifests import Blob, Manifest
 from pipeline_tools.text.references import Repository
+from pipeline_tools.text.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +40,40 @@ Login = Callable[[str], Credential | None]
 """The credential for a registry's `host[:port]`, None to be anonymous there."""
 
 
+@dataclass
+class Meter:
+    """Counts what passes; see `Usage`."""
+
+    bytes_pushed: int = 0
+    bytes_mounted: int = 0
+    cache_hits: int = 0
+    answers: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def answered(self, answer: requests.Response, **_: Any) -> None:
+        """A session's hook: one request, and one more for each try before it."""
+        retries = getattr(answer.raw, "retries", None)
+        self.answers += 1 + (len(retries.history) if retries else 0)
+
+    def usage(self) -> Usage:
+        seconds = round(time.monotonic() - self.began, 3)
+        return Usage(self.bytes_pushed, self.bytes_mounted, self.cache_hits, self.answers, seconds)
+
+
 class Registries:
-    """One `Registry` a host, each with the credential for its own host alone."""
+    """One `Registry` a host, each with the credential for its own host alone. `meter` counts for all of them."""
 
     def __init__(self, login: Login, session: Callable[[], requests.Session] = http.session) -> None:
         self._login = login
         self._session = session
         self._known: dict[str, Registry] = {}
+        self.meter = Meter()
 
     def at(self, repository: Repository) -> "Registry":
         """The registry that holds `repository`."""
         host = repository.host
         if host not in self._known:
-            self._known[host] = Registry(host, lambda: self._login(host), self._session())
+            self._known[host] = Registry(host, lambda: self._login(host), self._session(), self.meter)
         return self._known[host]
 
     def credential(self, repository: Repository) -> Credential | None:
@@ -66,12 +88,16 @@ class Registry:
     host: str
     credential: Callable[[], Credential | None] = lambda: None
     session: requests.Session = field(default_factory=http.session, repr=False)
+    meter: Meter = field(default_factory=Meter, repr=False)
+    _lists_referrers: bool = field(default=True, init=False, repr=False)
     _challenge: dict[str, str] | None = field(default=None, init=False, repr=False)
     _tokens: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._url = Repository(self.host, "").url
         self._once = http.session(retries=0)
+        for session in (self.session, self._once):
+            session.hooks["response"].append(self.meter.answered)
 
     # Reading -----------------------------------------------------------------------------------------------
 
@@ -99,7 +125,8 @@ class Registry:
         path = f"{repository}/manifests/{reference}"
         with self._call("GET", path, _pull(repository), "read", accept=_ACCEPT) as answer:
             media_type = answer.headers.get("Content-Type", "").partition(";")[0]
-            if media_type not in manifests.ACCEPTED:
+            # Types that we do not know are passed on as they are; a web page is none.
+            if not media_type or media_type.startswith("text/"):
                 raise PipelineError(
                     f"{self.host}/{repository}: {reference} is {media_type or 'of no type'}, not an image manifest",
                     hint="is that host a registry, and its version 2 of the API?",
@@ -113,17 +140,48 @@ class Registry:
     def tags(self, repository: str) -> list[str]:
         """All tags, page after page; none where there is no such repository (spec.md, "Listing Tags")."""
         found: list[str] = []
-        url: str | None = f"{self._url}/v2/{repository}/tags/list?n=1000"
+        for answer in self._pages(f"{repository}/tags/list?n=1000", repository):
+            if answer.status_code == HTTPStatus.NOT_FOUND:
+                break
+            found += [str(tag) for tag in _json(answer, self.host).get("tags") or []]
+        return found
+
+    def _pages(self, path: str, repository: str, accept: str | None = None) -> Iterator[requests.Response]:
+        """The answers of a listing, each good until the next is asked for; the first may be a 404."""
+        url: str | None = f"{self._url}/v2/{path}"
         seen: set[str] = set()
         while url and url not in seen:
             seen.add(url)
-            with self._call("GET", url, _pull(repository), "list tags", missing=True) as answer:
-                if answer.status_code == HTTPStatus.NOT_FOUND:
-                    return found
-                found += [str(tag) for tag in _json(answer, self.host).get("tags") or []]
+            with self._call("GET", url, _pull(repository), "list", accept=accept, missing=True) as answer:
+                yield answer
                 following = answer.links.get("next", {}).get("url")
             url = urljoin(url, following) if following else None
-        return found
+
+    def referrers(self, repository: str, digest: str) -> tuple[dict[str, Any], ...]:
+        """Descriptors of what refers to the manifest `digest`: signatures, SBOMs, provenance (spec.md, "Listing Referrers").
+
+        Where the registry has no API for that, those in the index that the tag `sha256-…` stands for ("Referrers
+        Tag Schema").
+        """
+        found = self._referrers_by_api(repository, digest)
+        return self._referrers_by_tag(repository, digest) if found is None else found
+
+    def _referrers_by_api(self, repository: str, digest: str) -> tuple[dict[str, Any], ...] | None:
+        """None where there is no such API, which is asked for once."""
+        if not self._lists_referrers:
+            return None
+        rows: list[dict[str, Any]] = []
+        for answer in self._pages(f"{repository}/referrers/{digest}", repository, manifests.OCI_INDEX):
+            kind = answer.headers.get("Content-Type", "").partition(";")[0]
+            self._lists_referrers = answer.ok and kind == manifests.OCI_INDEX
+            if not self._lists_referrers:
+                return None
+            rows += Manifest(kind, self._small(answer, "referrers")).rows()
+        return tuple(rows)
+
+    def _referrers_by_tag(self, repository: str, digest: str) -> tuple[dict[str, Any], ...]:
+        tag = manifests.referrers_tag(digest)
+        return self.get(repository, tag).rows() if self.head(repository, tag) else ()
 
     def labels(self, repository: str, manifest: Manifest) -> dict[str, str]:
         """The labels of an image; of an index those of its first image."""
@@ -167,6 +225,20 @@ class Registry:
             "PUT", path, _push(repository), "push", data=manifest.raw, media_type=manifest.media_type
         ) as answer:
             self._prove(path, answer.headers.get("Docker-Content-Digest"), manifest.digest)
+        self.meter.bytes_pushed += manifest.size
+
+    def refer(self, repository: str, digest: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Let the registry list `rows`, descriptors of manifests that are there already, as referrers of `digest`.
+
+        A registry with the API for it knows them by their `subject`; in any other the tag's index is written anew
+        (spec.md, "Pushing Manifests with Subject").
+        """
+        if self._referrers_by_api(repository, digest) is not None:
+            return
+        known = {row.get("digest"): row for row in self._referrers_by_tag(repository, digest)}
+        merged = known | {row["digest"]: row for row in rows}
+        if len(merged) > len(known):
+            self.put(repository, manifests.referrers_tag(digest), manifests.index(merged.values()))
 
     def copy(self, repository: str, blob: Blob, source: "Registry", source_repository: str) -> bool:
         """Bring a blob here: mounted where source and target are one registry, else streamed.
@@ -189,13 +261,17 @@ class Registry:
         if source.host == self.host:
             location = self._mount(repository, blob, source_repository)
             if location is None:
+                self.meter.bytes_mounted += blob.size
                 return True
         # The registry would not mount: it may have the blob all the same, from a run that was cut off.
-        if not self.has(repository, blob):
+        if self.has(repository, blob):
+            self.meter.cache_hits += 1
+        else:
             log.info("%s: copying %d bytes of %s", repository, blob.size, blob.digest[:19])
             target = location or self._open(f"{repository}/blobs/uploads/", _push(repository)) or ""
             with source.reading(source_repository, blob) as chunks:
                 self._stream(target, blob, chunks, _push(repository))
+            self.meter.bytes_pushed += blob.size
         return False
 
     def _mount(self, repository: str, blob: Blob, source_repository: str) -> str | None:
@@ -341,7 +417,7 @@ class Registry:
             )
 
 
-_ACCEPT = ", ".join(manifests.ACCEPTED)
+_ACCEPT = ", ".join((*manifests.ACCEPTED, "*/*"))
 
 
 class _Anonymous(AuthBase):
@@ -361,22 +437,16 @@ class _Bearer(AuthBase):
 
 
 class _Body:
-    """A body of known length, read as it is sent: requests takes `Content-Length` from `len()`."""
+    """A body of known length, sent piece by piece: requests takes `Content-Length` from `len()`."""
 
     def __init__(self, chunks: Iterator[bytes], size: int) -> None:
-        self._chunks, self._size, self._rest = chunks, size, b""
+        self._chunks, self._size = chunks, size
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[bytes]:
         return self._chunks
-
-    def read(self, size: int) -> bytes:
-        if not self._rest:
-            self._rest = next(self._chunks, b"")
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
 
 
 def _pull(repository: str) -> str:

@@ -1,0 +1,55 @@
+"""What the registry's own API does not tell: whether an Artifact Registry repository keeps its tags.
+
+Source: cloud.google.com/artifact-registry/docs/reference/rest/v1/projects.locations.repositories, `dockerConfig`.
+"""
+
+import logging
+import re
+
+from pipeline_tools.adapters import http
+from pipeline_tools.errors import Unavailable
+from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.references import Repository
+
+log = logging.getLogger(__name__)
+
+API = "https://artifactregistry.googleapis.com"
+_HOST = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
+_ACCESS_TOKEN = "oauth2accesstoken"  # noqa: S105 (the user's name that goes with a token)
+
+
+def keeps_tags(repository: Repository, credential: Credential | None, api: str = API) -> bool | None:
+    """Whether the repository has immutable tags, by one read that `roles/artifactregistry.reader` allows.
+
+    Args:
+        repository: the image's, `LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE`.
+        credential: goes along if it is a Google access token.
+        api: where Artifact Registry's API is.
+
+    Returns:
+        None where that cannot be known: another registry, no access token, not allowed to look.
+    """
+    resource = _resource(repository)
+    if resource is None or credential is None or credential.user != _ACCESS_TOKEN:
+        return None
+    try:
+        with http.errors(api):
+            headers = {"Authorization": f"Bearer {credential.password.reveal()}"}
+            answer = http.session(stays=True).get(f"{api}/v1/{resource}", headers=headers)
+            config = answer.json().get("dockerConfig", {}) if answer.ok else None
+    except (Unavailable, AttributeError):
+        config = None
+    if not isinstance(config, dict):
+        log.info("%s: cannot look whether its tags are immutable", resource)
+        return None
+    return bool(config.get("immutableTags"))
+
+
+def _resource(repository: Repository) -> str | None:
+    """The repository's name in the API; the project of a domain is written `example.com/project` in an image's name."""
+    host, segments = _HOST.fullmatch(repository.host), repository.name.split("/")
+    if len(segments) > 1 and "." in segments[0]:
+        segments[:2] = [":".join(segments[:2])]
+    if host is None or len(segments) < 3:  # noqa: PLR2004 (project, repository, image)
+        return None
+    return f"projects/{segments[0]}/locations/{host[1]}/repositories/{segments[1]}"
