@@ -106,7 +106,7 @@ class Outcome:
     def summary(self) -> str:
         if self.status is Status.FAILED:
             done = () if self.tag in self.left else (self.tag, *self.moved)
-            return f"{self.repository}: done: {', '.join(done) or 'no tag'}; left: {', '.join(self.left)}"
+            return f"{self.repository}: done: {', '.join(done) or 'no tag'}; left: {', '.join(self.left) or 'to verify'}"
         also = f" (also {', '.join(self.moved)})" if self.moved else ""
         return f"{self.repository}:{self.tag} @ {self.digest or 'known after build'}{also}"
 
