@@ -133,6 +133,13 @@ def raw_manifest(registry: Registry, repository: str, reference: str) -> bytes:
     return answer.content
 
 
+def raw_blob(registry: Registry, repository: str, digest: str) -> bytes:
+    url = f"{registry.url}/v2/{repository}/blobs/{digest}"
+    answer = requests.get(url, headers=headers(registry, repository), timeout=5)
+    answer.raise_for_status()
+    return answer.content
+
+
 def contents(registry: Registry, repository: str) -> dict[str, str]:
     """Digest by tag."""
     auth = headers(registry, repository)

@@ -5,9 +5,13 @@ Source: cloud.google.com/artifact-registry/docs/reference/rest/v1/projects.locat
 
 import logging
 import re
+from typing import Any
+
+from requests import PreparedRequest
 
 from pipeline_tools.adapters import http
-from pipeline_tools.errors import Unavailable
+from pipeline_tools.errors import Denied, Unavailable
+from pipeline_tools.text import references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.references import Repository
 
@@ -33,16 +37,27 @@ def keeps_tags(repository: Repository, credential: Credential | None, api: str =
     if resource is None or credential is None or credential.user != _ACCESS_TOKEN:
         return None
     try:
-        with http.errors(api):
-            headers = {"Authorization": f"Bearer {credential.password.reveal()}"}
-            answer = http.session(stays=True).get(f"{api}/v1/{resource}", headers=headers)
-            config = answer.json().get("dockerConfig", {}) if answer.ok else None
-    except (Unavailable, AttributeError):
+        config = _docker_config(f"{api}/v1/{resource}", credential)
+    except (Unavailable, Denied):
         config = None
     if not isinstance(config, dict):
         log.info("%s: cannot look whether its tags are immutable", resource)
         return None
     return bool(config.get("immutableTags"))
+
+
+def _docker_config(url: str, credential: Credential) -> Any:
+    """The repository's `dockerConfig`, which is left out where nothing is set; None where the answer is no repository."""
+
+    def bearer(request: PreparedRequest) -> PreparedRequest:
+        # Not as a header of the session: requests would let ~/.netrc overrule it.
+        request.headers["Authorization"] = f"Bearer {credential.password.reveal()}"
+        return request
+
+    with http.errors(references.origin(url)):
+        answer = http.session(stays=True).get(url, auth=bearer)
+        found = answer.json() if answer.ok else None
+    return found.get("dockerConfig", {}) if isinstance(found, dict) else None
 
 
 def _resource(repository: Repository) -> str | None:

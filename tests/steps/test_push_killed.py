@@ -60,7 +60,9 @@ def killed(world: World, killer: Killer) -> int:
         words = (
             "push",
             "--tag=v1.4.0",
-            "--moving=minor", "--moving=major", "--moving=latest",
+            "--moving=minor",
+            "--moving=major",
+            "--moving=latest",
             f"--repository={proxy.host}/{world.target}",
         )
         source = f"--source={proxy.host}/{world.candidates}@{world.digest}"
