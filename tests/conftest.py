@@ -23,6 +23,7 @@ from sandbox.pytest_parts import REQUIRED, require
 from sandbox.registry import Htpasswd, Registry
 from sandbox.terraform_provider import Cloud
 from sandbox.token_server import PULL, TokenAuth
+from tests.google_world import GoogleWorld
 from tests.infra_world import InfraWorld
 from tests.vault_world import VaultWorld
 from tests.world import World
@@ -71,6 +72,7 @@ MARKS = {
     "cloud": (pytest.mark.servers,),
     "registry": (pytest.mark.registry, pytest.mark.servers),
     "token_registry": (pytest.mark.registry, pytest.mark.servers),
+    "google_world": (pytest.mark.registry, pytest.mark.servers),
     "kustomize": (pytest.mark.kustomize,),
     "gitlab_ci_local": (pytest.mark.gitlab_ci_local,),
 }
@@ -147,6 +149,16 @@ def token_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registr
     auth = TokenAuth({CI_USER: CI_PASSWORD, READER: READER_PASSWORD}, {READER: {"*": PULL}})
     with Registry.start(tmp_path_factory.mktemp("token-registry"), auth=auth) as started:
         yield started
+
+
+@pytest.fixture
+def google_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleWorld]:
+    """Google's tokens, and a real registry that takes them."""
+    require(parts.REGISTRY)
+    with GoogleWorld.start(tmp_path / "artifacts") as world:
+        # google-auth reads GCE_METADATA_HOST when it is imported: in this process it is too late for that.
+        monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", world.google.host)
+        yield world
 
 
 @pytest.fixture(scope="session")

@@ -43,13 +43,27 @@ class Logins:
         """
         return next((found for config in self._configs if (found := _resolve(config, host))), None)
 
+    def hosts(self) -> frozenset[str]:
+        """Every host that a login is written down or a helper is named for."""
+        return frozenset(
+            hostname(host)
+            for config in self._configs
+            for host in (*config.auths, *config.cred_helpers)
+            if host
+        )
+
     def written(self) -> dict[str, Credential]:
         """All logins that are written down, by host; no helper is asked."""
         found: dict[str, Credential] = {}
         for config in reversed(self._configs):
-            rows = {docker.auth.convert_to_hostname(host): row for host, row in config.auths.items()}
+            rows = {hostname(host): row for host, row in config.auths.items()}
             found |= {host: _credential(row) for host, row in rows.items() if row.get("password")}
         return found
+
+
+def hostname(address: str) -> str:
+    """The `host[:port]` of a registry's address as docker writes it: bare, or like `https://index.docker.io/v1/`."""
+    return str(docker.auth.convert_to_hostname(address))
 
 
 def _parse(name: str, content: str, environment: Mapping[str, str]) -> AuthConfig:

@@ -1,6 +1,7 @@
 """Registries, by the OCI distribution API (OCI distribution spec 1.1, spec.md), in the toolkit's words.
 
-Authentication: Basic, or a Bearer token by challenge (distribution.github.io/distribution/spec/auth/token).
+Authentication: Basic, a Bearer token by challenge (distribution.github.io/distribution/spec/auth/token), or a Google
+access token as the bearer itself. The credential is asked for with each request: its source renews it in time.
 """
 
 import json
@@ -21,7 +22,7 @@ from requests.utils import parse_dict_header
 
 from pipeline_tools.adapters import http
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
-from pipeline_tools.text import manifests, references
+from pipeline_tools.text import artifact_registry, manifests, references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.manifests import Blob, Manifest
 from pipeline_tools.text.references import Repository
@@ -285,14 +286,21 @@ class Registry:
         with self._call("POST", path, scope, "push") as answer:
             if answer.status_code == HTTPStatus.CREATED:
                 return None
-            return urljoin(f"{self._url}/v2/", answer.headers.get("Location", ""))
+            location = answer.headers.get("Location")
+            if answer.status_code != HTTPStatus.ACCEPTED or not location:
+                raise _no_registry(answer, self.host, "an upload's address")
+            return urljoin(f"{self._url}/v2/", location)
 
     def _stream(self, location: str, blob: Blob, chunks: Iterator[bytes], scope: str) -> None:
         """The second half of "POST then PUT" (spec.md)."""
         url = f"{location}{'&' if urlsplit(location).query else '?'}digest={blob.digest}"
         body = _Body(chunks, blob.size)
-        with self._call("PUT", url, scope, "push", data=body, media_type="application/octet-stream"):
-            """The registry has checked the digest before it answered."""
+        with self._call(
+            "PUT", url, scope, "push", data=body, media_type="application/octet-stream"
+        ) as answer:
+            # A registry has checked the digest before it says this; a proxy's page says it has not been asked.
+            if answer.status_code != HTTPStatus.CREATED:
+                raise _no_registry(answer, self.host, "201")
 
     # How ---------------------------------------------------------------------------------------------------
 
@@ -332,7 +340,9 @@ class Registry:
             )
             with answer:
                 if not (answer.ok or (missing and answer.status_code == HTTPStatus.NOT_FOUND)):
-                    raise _said(answer, f"{self.host}/{_named(url)}", doing, self._hint(doing))
+                    raise _said(
+                        answer, f"{self.host}/{_named(url)}", doing, self._hint(doing), self._principal
+                    )
                 yield answer
 
     def _send(
@@ -348,22 +358,44 @@ class Registry:
             return session.request(method, url, data=data, headers=headers, auth=auth, stream=True)
 
         answer = send()
-        if answer.status_code != HTTPStatus.UNAUTHORIZED or not is_ours or isinstance(data, _Body):
-            return answer
+        for mend in (self._renew, self._challenged_by):
+            if answer.status_code != HTTPStatus.UNAUTHORIZED or not is_ours:
+                break
+            if mend(answer, scope):
+                answer.close()
+                if isinstance(data, _Body):
+                    # It cannot be sent twice; who reads it begins again, as after a lost connection.
+                    raise Unavailable(f"{self.host}: the login ended during an upload", hint="run it again")
+                answer = send()
+        return answer
+
+    def _renew(self, _answer: requests.Response, _scope: str) -> bool:
+        """Get another credential for one that was refused; whether there may be another."""
+        credential = self.credential()
+        if credential is None or credential.renew is None:
+            return False
+        credential.renew()
+        self._tokens.clear()
+        return True
+
+    def _challenged_by(self, answer: requests.Response, scope: str) -> bool:
+        """Whether the answer is a challenge, which the next request then meets."""
         challenge = _challenged(answer)
         if challenge is None:
-            return answer
-        answer.close()
+            return False
         self._challenge = challenge
         self._tokens.pop(scope, None)
-        return send()
+        return True
 
     def _auth(self, scope: str) -> AuthBase:
-        """Who we are: a token once the registry has asked for one, else the password, else nobody."""
+        """Who we are: a token once the registry has asked for one, else what we have, else nobody."""
         if self._challenge is not None:
             if scope not in self._tokens:
                 self._tokens[scope] = self._token(scope, self._challenge)
             return _Bearer(self._tokens[scope])
+        credential = self.credential()
+        if credential is not None and credential.is_access_token:
+            return _Bearer(credential.password.reveal())
         return self._basic()
 
     def _basic(self) -> AuthBase:
@@ -377,25 +409,38 @@ class Registry:
         query: list[tuple[str, str]] = [("scope", part) for part in scope.split(" ")]
         if challenge.get("service"):
             query.append(("service", challenge["service"]))
-        with (
-            http.errors(realm),
-            self.session.get(realm, params=query, auth=self._basic(), stream=True) as answer,
-        ):
+        with http.errors(realm), self._asked(realm, query) as answer:
             if not answer.ok:
-                raise _said(answer, realm, "log in", self._hint("log in"))
+                raise _said(answer, realm, "log in", self._hint("log in"), self._principal)
             body = _json(answer, realm)
         token = body.get("token") or body.get("access_token")
         if not isinstance(token, str) or not token:
             raise Denied(f"{realm} gave no token", hint=self._hint("log in"))
         return token
 
+    def _asked(self, realm: str, query: list[tuple[str, str]]) -> requests.Response:
+        """A token server's answer; a login that it refuses is replaced once, where there may be another."""
+        answer = self.session.get(realm, params=query, auth=self._basic(), stream=True)
+        if answer.status_code != HTTPStatus.UNAUTHORIZED or not self._renew(answer, ""):
+            return answer
+        answer.close()
+        return self.session.get(realm, params=query, auth=self._basic(), stream=True)
+
+    @property
+    def _principal(self) -> str:
+        credential = self.credential()
+        return credential.principal if credential else ""
+
     def _hint(self, doing: str) -> str:
         right = {"push": "the right to push", "log in": "access"}.get(doing, "the right to pull")
-        if self.credential() is None:
+        credential = self.credential()
+        if credential is None:
             return (
-                f"no login for {self.host}: set PT_REGISTRY_USER and PT_REGISTRY_PASSWORD, or docker login; "
-                "a protected variable is absent on an unprotected ref"
+                f"no login for {self.host}: set PT_REGISTRY_USER and PT_REGISTRY_PASSWORD, or docker login, or see "
+                "--registry-auth; a protected variable is absent on an unprotected ref"
             )
+        if credential.principal:
+            return f"does {self.host} give {credential.principal} {right}?"
         return f"is PT_REGISTRY_PASSWORD (or docker login) for {self.host} valid, with {right} there?"
 
     def _small(self, answer: requests.Response, path: str) -> bytes:
@@ -487,16 +532,20 @@ def _json(answer: requests.Response, what: str) -> dict[str, Any]:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        kind = answer.headers.get("Content-Type", "no type").partition(";")[0]
-        raise PipelineError(f"{what} answered with {kind}, not JSON", hint="is that host a registry?")
+        raise _no_registry(answer, what, "JSON")
     return body
+
+
+def _no_registry(answer: requests.Response, what: str, wanted: str) -> PipelineError:
+    kind = answer.headers.get("Content-Type", "no type").partition(";")[0]
+    return PipelineError(f"{what} answered with {kind}, not {wanted}", hint="is that host a registry?")
 
 
 _IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)
 """Artifact Registry: "The repository has enabled tag immutability"; Harbor: "configured as immutable"; ECR: "is immutable"."""
 
 
-def _said(answer: requests.Response, what: str, doing: str, hint: str) -> PipelineError:
+def _said(answer: requests.Response, what: str, doing: str, hint: str, principal: str = "") -> PipelineError:
     """The registry's status and error codes in our words (spec.md, "Error Codes")."""
     status, reason = answer.status_code, _reason(answer)
     message = f"cannot {doing} {what}: {reason} ({status})"
@@ -505,10 +554,13 @@ def _said(answer: requests.Response, what: str, doing: str, hint: str) -> Pipeli
             message,
             hint="an immutable tag keeps its first image; moving tags need a repository without immutable tags",
         )
+    advice = artifact_registry.advice(reason, what, principal)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Denied(message, hint=hint)
+        return Denied(message, hint=advice or hint)
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or answer.status_code >= _SERVER:
         return Unavailable(message, hint="run it again")
+    if advice:
+        return PipelineError(message, hint=advice)
     if status == HTTPStatus.NOT_FOUND and doing == "push":
         return PipelineError(
             message, hint="the repository must exist before the push (Artifact Registry); is its path right?"

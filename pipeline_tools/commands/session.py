@@ -74,6 +74,7 @@ class Session:
         self.is_dry_run: bool = self.params.get("dry_run", False)
         self.patience = Patience(self.params.get("timeout", 3000.0), base=0.5)
         self._context = context
+        self._shared: dict[Callable[..., Any], Any] = {}
         _take_out_of_the_environment(self.console)
 
     # Parameters --------------------------------------------------------------------------------------------
@@ -81,6 +82,13 @@ class Session:
     def options(self, cls: type[T]) -> T:
         """The parameters that `cls` names, as one."""
         return options.pick(cls, self.params)
+
+    def once(self, make: Callable[["Session"], T]) -> T:
+        """What `make` makes of this session: the same for all who ask."""
+        if make not in self._shared:
+            self._shared[make] = make(self)
+        made: T = self._shared[make]
+        return made
 
     def required(self, name: str) -> str:
         """A parameter that this run cannot do without.

@@ -12,6 +12,10 @@ _DENIED = re.compile(
     r"|not allowed to|Permission denied|not found|does not appear to be a git repository|access rights",
     re.IGNORECASE,
 )
+_SSH = re.compile(
+    r"^.*(Host key verification failed|Permission denied \(|Load key|no mutual signature).*$", re.MULTILINE
+)
+"""What ssh(1) says before git says that it could not read."""
 _AWAY = re.compile(
     r"Could not resolve host|Failed to connect|Couldn't connect|Connection (refused|reset|timed out)|timed out"
     r"|returned error: (429|5\d\d)|early EOF|hung up unexpectedly|Operation too slow|RPC failed|unexpected disconnect",
@@ -26,6 +30,11 @@ def failure(url: str, said: str) -> PipelineError | None:
             f"{url} asks for a login, and there is none",
             hint="is the token's variable empty (PT_ENV_TOKEN for the env project)? A protected variable is absent on "
             "an unprotected ref",
+        )
+    if ssh := _SSH.search(said):
+        return Denied(
+            f"{url}: {ssh[0].strip()}",
+            hint="is the server's key in known_hosts, and yours where ssh looks for it? GIT_SSH_COMMAND names others",
         )
     reason = next(
         (line for line in reversed(said.splitlines()) if line.startswith(("fatal:", "remote:"))), said

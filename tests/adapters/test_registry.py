@@ -252,6 +252,21 @@ def test_a_web_page_is_no_registry(registry: Server, repository: str) -> None:
         client(registry).get(repository, "a")
 
 
+@pytest.mark.parametrize(
+    ("method", "said"), [("POST", "text/html, not an upload's address"), ("PUT", "text/html, not 201")]
+)
+def test_a_web_page_is_no_upload(
+    registry: Server, token_registry: Server, repository: str, method: str, said: str
+) -> None:
+    blob, ours = layer(token_registry, repository), client(registry)
+    with (
+        registry.failing(Fault(method, "blobs/uploads", answer=Answer(200, b"<html>", HTML), times=None)),
+        pytest.raises(PipelineError, match=said),
+    ):
+        ours.copy(repository, blob, client(token_registry), repository)
+    assert not ours.has(repository, blob)
+
+
 @pytest.mark.parametrize("method", ["HEAD", "GET", "PUT"])
 @pytest.mark.parametrize(
     "fault",

@@ -1,5 +1,6 @@
 """`bump` cut off, lied to and overtaken, with a real git server: exactly one commit, or nothing and a plain word."""
 
+import getpass
 import os
 import shutil
 import signal
@@ -9,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from sandbox import parts
 from sandbox.gitlab import Fault, Push, delay, lost_answer, reset, truncate
+from sandbox.pytest_parts import require
+from sandbox.ssh import SshServer
 from tests.world import ANNA, DIGEST, World, error, git
 
 pytestmark = pytest.mark.servers
@@ -315,24 +318,19 @@ def test_a_full_disk_is_said_and_nothing_is_half_done(world: World, tmp_path: Pa
 
 
 def test_an_ssh_remote(world: World, tmp_path: Path) -> None:
-    """Git's own SSH transport, with a program in place of ssh that runs the command here."""
-    script = tmp_path / "ssh"
-    script.write_text(
-        f'#!/bin/sh\necho "$*" >> {tmp_path}/asked\nfor command; do :; done\nexec sh -c "$command"\n'
-    )
-    script.chmod(0o755)
-    bare = tmp_path / "env.git"
-    git(tmp_path, "clone", "--quiet", "--bare", str(world.env_project.repository), str(bare))
-    git(bare, "config", "uploadpack.allowFilter", "true")
-    address = f"ssh://git@git.example.com{bare}"
-    variables: dict[str, Any] = {"GIT_SSH_COMMAND": str(script), "GIT_SSH_VARIANT": "ssh"}
-    words = ("--env-project", address)
-    assert world.json(*BUMP, *words, **variables)["status"] == "done"
-    assert world.json(*BUMP, *words, **variables)["status"] == "unchanged"
-    assert '"1.0.0"' in git(bare, "show", f"main:{FILE}")
-    asked = (tmp_path / "asked").read_text()
-    assert "git@git.example.com git-receive-pack" in asked
-    assert world.variables["PT_ENV_TOKEN"] not in asked
+    """OpenSSH itself: what the user's ssh is set up to do is what git does."""
+    require(parts.SSHD)
+    bare = world.env_project.repository
+    with SshServer.start(tmp_path) as server:
+        address = f"ssh://{getpass.getuser()}@127.0.0.1:{server.port}{bare}"
+        words = (*BUMP, "--env-project", address)
+        assert world.json(*words, GIT_SSH_COMMAND=server.command)["status"] == "done"
+        assert world.json(*words, GIT_SSH_COMMAND=server.command)["status"] == "unchanged"
+        refused = world.run(
+            *words, exit_code=4, GIT_SSH_COMMAND="ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes"
+        )
+    assert "Host key verification failed" in refused.stderr
+    assert '"1.0.0"' in world.env_file()
 
 
 def test_a_server_without_partial_clones(world: World, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox import parts
+from sandbox.pytest_parts import require
 from tests.world import DIGEST, World, error
 
 pytestmark = pytest.mark.servers
@@ -32,8 +34,7 @@ def run(*argv: str, **environment: str) -> str:
 
 @pytest.fixture
 def ssh_key(tmp_path: Path) -> Path:
-    if not shutil.which("ssh-keygen"):
-        pytest.skip("ssh-keygen is not installed")
+    require(parts.SSHD)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bump", "-f", str(tmp_path / "id"))
     return tmp_path / "id"
 
@@ -41,8 +42,7 @@ def ssh_key(tmp_path: Path) -> Path:
 @pytest.fixture
 def gnupg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A key ring with one secret key."""
-    if not shutil.which("gpg"):
-        pytest.skip("gpg is not installed")
+    require(parts.GPG)
     home = tmp_path_factory.mktemp("gpg")
     home.chmod(0o700)
     new = ("--quick-gen-key", "Bump <bump@example.com>", "ed25519", "sign", "never")

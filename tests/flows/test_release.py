@@ -335,6 +335,19 @@ def test_what_is_missing_is_said_before_anything_is_done(
     assert published.tags == set()
 
 
+HOLD = "schema: 1\nholds:\n- images: [demo-app]\n  reason: incident 12\n  by: Anna\n"
+
+
+def test_a_hold_is_met_before_anything_is_built(ready: World, published: Published) -> None:
+    ready.env_commit(".pipeline-tools.yml", HOLD)
+    message, _ = error(ready.run("release", exit_code=3))
+    assert "incident 12" in message
+    assert ".pipeline-tools.yml:3" in message
+    assert published.tags == set()
+    ready.run("release", "--override", "the fix for incident 12")
+    assert "Override: the fix for incident 12" in ready.env("log", "-1", "--format=%B", "main")
+
+
 def test_a_terminal_shows_what_is_under_way(ready: World) -> None:
     """On a terminal the step is shown live, and the same lines are left at the end."""
     argv = (sys.executable, "-m", "pipeline_tools", "release")
