@@ -4,7 +4,6 @@ Source: cloud.google.com/artifact-registry/docs/reference/rest/v1/projects.locat
 """
 
 import logging
-import re
 from typing import Any
 
 from requests import PreparedRequest
@@ -12,14 +11,13 @@ from requests import PreparedRequest
 from pipeline_tools.adapters import http
 from pipeline_tools.errors import Denied, Unavailable
 from pipeline_tools.text import references
+from pipeline_tools.text.artifact_registry import HOST
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.references import Repository
 
 log = logging.getLogger(__name__)
 
 API = "https://artifactregistry.googleapis.com"
-_HOST = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev")
-_ACCESS_TOKEN = "oauth2accesstoken"  # noqa: S105 (the user's name that goes with a token)
 
 
 def keeps_tags(repository: Repository, credential: Credential | None, api: str = API) -> bool | None:
@@ -34,7 +32,7 @@ def keeps_tags(repository: Repository, credential: Credential | None, api: str =
         None where that cannot be known: another registry, no access token, not allowed to look.
     """
     resource = _resource(repository)
-    if resource is None or credential is None or credential.user != _ACCESS_TOKEN:
+    if resource is None or credential is None or not credential.is_access_token:
         return None
     try:
         config = _docker_config(f"{api}/v1/{resource}", credential)
@@ -62,9 +60,9 @@ def _docker_config(url: str, credential: Credential) -> Any:
 
 def _resource(repository: Repository) -> str | None:
     """The repository's name in the API; the project of a domain is written `example.com/project` in an image's name."""
-    host, segments = _HOST.fullmatch(repository.host), repository.name.split("/")
+    host, segments = HOST.fullmatch(repository.host), repository.name.split("/")
     if len(segments) > 1 and "." in segments[0]:
         segments[:2] = [":".join(segments[:2])]
     if host is None or len(segments) < 3:  # noqa: PLR2004 (project, repository, image)
         return None
-    return f"projects/{segments[0]}/locations/{host[1]}/repositories/{segments[1]}"
+    return f"projects/{segments[0]}/locations/{host['location']}/repositories/{segments[1]}"
