@@ -132,6 +132,7 @@ class Plan:
     target: Repository = field(default=Repository("", ""), metadata=PRIVATE)
     origin: Repository = field(default=Repository("", ""), metadata=PRIVATE)
     manifest: "Manifest | None" = field(default=None, metadata=PRIVATE)
+    request: Request | None = field(default=None, metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.adopted:
@@ -272,6 +273,7 @@ def plan(request: Request, facts: Facts) -> Plan:
         unread=facts.unread,
         target=request.repository,
         origin=origin,
+        request=request,
     )
 
 
@@ -305,24 +307,41 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
         raise PipelineError("the candidate has no digest yet", hint="run build first")
     done: list[str] = []
     try:
-        _publish(plan, plan.manifest, ports.registries, done)
+        _publish(plan, plan.manifest, ports, done)
     except PipelineError as error:
         error.done = _partial(plan, done)
         raise
     return replace(plan.foreseen(), status=Status.DONE, usage=ports.registries.meter.usage())
 
 
-def _publish(plan: Plan, manifest: "Manifest", registries: "Registries", done: list[str]) -> None:
+def _publish(plan: Plan, manifest: "Manifest", ports: Ports, done: list[str]) -> None:
     """Write, and note in `done` the tags that are written; then see that each stands for what it should."""
     if plan.origin != plan.target:
-        promoting.bring(manifest, plan.origin, plan.target, registries)
-    registry, name = registries.at(plan.target), plan.target.name
+        promoting.bring(manifest, plan.origin, plan.target, ports.registries)
+    registry, name = ports.registries.at(plan.target), plan.target.name
     for tag in plan.write:
+        if tag in plan.moved:
+            _look_again(plan, ports, done)
         registry.put(name, tag, manifest)
         done.append(tag)
     for tag in plan.write:
         if registry.head(name, tag) != plan.digest:
             raise Stale(f"{plan.repository}:{tag} was written by somebody else")
+
+
+def _look_again(plan: Plan, ports: Ports, done: list[str]) -> None:
+    """Before the first moving tag: has a newer version come since?
+
+    Every release writes its version before it looks, so of two at once one at least sees the other. The registry
+    has no compare-and-swap on tags that would do better.
+    """
+    if plan.request is None or any(tag in plan.moved for tag in done):
+        return
+    listed = ports.registries.at(plan.target).tags(plan.target.name)
+    moves = _moves(plan.request, {"the registry": tuple(versions.releases(listed))})
+    for tag in plan.moved:
+        if not moves[tag].goes:
+            raise Stale(f"{plan.repository}:{tag} stays: {moves[tag].reason}")
 
 
 def _partial(plan: Plan, done: list[str]) -> Outcome:

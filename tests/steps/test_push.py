@@ -14,7 +14,7 @@ from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.receipt import Built, Bumped, Pushed, Receipt, Tagged
 from pipeline_tools.text.versions import releases
-from sandbox.proxy import Answer, Fault, refusal
+from sandbox.proxy import Answer, Fault, Proxy, refusal
 from tests import registry_images as images
 from tests.conftest import CI_USER, READER, READER_PASSWORD
 from tests.steps.driving import Listener, application, run
@@ -24,7 +24,7 @@ from tests.world import git
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.proxy import Exchange
+    from sandbox.proxy import Exchange, Request
     from sandbox.registry import Registry as Server
 
 COMMIT, OTHER = "c0ffee" + "0" * 34, "0ddba1" + "0" * 34
@@ -320,6 +320,27 @@ def test_moving_tags_follow_the_newest_of_git_and_registry(same: World) -> None:
     assert "1" not in contents
     assert newer == contents["2.0.0"]
     assert contents["latest"] != same.digest
+
+
+def test_a_newer_version_that_is_published_meanwhile_keeps_its_moving_tags(same: World) -> None:
+    """Another release comes between our version tag and our moving tags."""
+    newer: list[str] = []
+
+    def meanwhile(asked: Request) -> None:
+        if asked.method == "PUT" and asked.path.endswith("/1.4.0"):
+            newer.extend(same.put(tag, OTHER) for tag in ("1.4.1", "latest"))
+
+    with Proxy(same.server.host, (meanwhile,)).running() as proxy:
+        same.host = proxy.host
+        source = f"{proxy.host}/{same.candidates}@{same.digest}"
+        outcome = same.run(moving=("minor", "latest"), source=source)
+    reason = "1.4.1 is newer (known from the registry)"
+    assert (outcome.moved, outcome.kept) == ((), {"1.4": reason, "latest": reason})
+    assert same.contents == {
+        "sha-x": same.digest,
+        "1.4.0": same.digest,
+        **dict(zip(("1.4.1", "latest"), newer, strict=True)),
+    }
 
 
 def test_a_pre_release_moves_nothing(same: World) -> None:
