@@ -9,7 +9,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from benchmarks import bumps, infrastructure
+from benchmarks import bumps, images, infrastructure
 from benchmarks.rows import RUNS, Row, program, seconds, side_by_side
 from pipeline_tools.text.masks import Mask, Secret
 from sandbox import demo, parts
@@ -172,7 +172,15 @@ def masked() -> list[Row]:
 def main() -> None:
     """Measure, print and write the page."""
     machine = f"Python {platform.python_version()}, {platform.machine()}"
-    rows = [*start_up(), *masked(), *lent(), *releases(), *bumps.rows(), *infrastructure.rows()]
+    rows = [
+        *start_up(),
+        *masked(),
+        *lent(),
+        *releases(),
+        *bumps.rows(),
+        *images.rows(),
+        *infrastructure.rows(),
+    ]
     table = "\n".join(row.markdown() for row in rows)
     text = f"{INTRODUCTION.format(runs=RUNS, machine=machine)}{table}\n{infrastructure.EXPLANATION}"
     PAGE.write_text(text)

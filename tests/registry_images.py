@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
-ACCEPT = {"Accept": f"{MANIFEST}, {INDEX}"}
+OCI = "application/vnd.oci.image.manifest.v1+json"
+ACCEPT = {"Accept": f"{MANIFEST}, {INDEX}, {OCI}"}
 REVISION = "org.opencontainers.image.revision"
 
 
@@ -100,9 +101,41 @@ def put_index(registry: Registry, repository: str, reference: str, children: lis
     return put_manifest(registry, repository, reference, raw, INDEX)
 
 
+def put_referrer(registry: Registry, repository: str, subject: str, content: bytes) -> dict[str, Any]:
+    """Push an artifact about the manifest `subject`, as signatures and SBOMs are; its descriptor in an index.
+
+    OCI image spec 1.1, manifest.md, "Guidelines for Artifact Usage".
+    """
+    kind = {"mediaType": "application/vnd.example.sbom+json"}
+    data = {
+        "schemaVersion": 2,
+        "mediaType": OCI,
+        "artifactType": kind["mediaType"],
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", **put_blob(registry, repository, b"{}")},
+        "layers": [{**kind, **put_blob(registry, repository, content)}],
+        "subject": {"mediaType": MANIFEST, "digest": subject, "size": 1},
+    }
+    raw = json.dumps(data, indent=7).encode()
+    digest = put_manifest(registry, repository, _digest(raw), raw, OCI)
+    return {"mediaType": OCI, "digest": digest, "size": len(raw), "artifactType": kind["mediaType"]}
+
+
+def list_by_tag(registry: Registry, repository: str, subject: str, rows: list[dict[str, Any]]) -> str:
+    """Push the index of the referrers tag schema (OCI distribution spec 1.1, "Referrers Tag Schema")."""
+    raw = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": rows}).encode()
+    return put_manifest(registry, repository, subject.replace(":", "-"), raw, INDEX)
+
+
 def raw_manifest(registry: Registry, repository: str, reference: str) -> bytes:
     url = f"{registry.url}/v2/{repository}/manifests/{reference}"
     answer = requests.get(url, headers={**headers(registry, repository), **ACCEPT}, timeout=5)
+    answer.raise_for_status()
+    return answer.content
+
+
+def raw_blob(registry: Registry, repository: str, digest: str) -> bytes:
+    url = f"{registry.url}/v2/{repository}/blobs/{digest}"
+    answer = requests.get(url, headers=headers(registry, repository), timeout=5)
     answer.raise_for_status()
     return answer.content
 

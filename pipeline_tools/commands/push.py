@@ -5,17 +5,25 @@ from typing import Any
 
 import click
 
+from pipeline_tools.adapters import artifact_registry
+from pipeline_tools.adapters.registry import Registries
 from pipeline_tools.commands import registry_access
 from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.options import of
 from pipeline_tools.steps import push as step
+from pipeline_tools.text.references import Repository
 
 
 def ports(run: Session) -> step.Ports:
-    """The checkout, the registries, and the tags of the origin."""
+    """The checkout, the registries, the tags of the origin, and who knows whether tags are immutable."""
     run.required("repository")
-    return step.Ports(run.checkout, registry_access.registries(run), partial(_git_tags, run))
+    registries = registry_access.registries(run)
+    return step.Ports(run.checkout, registries, partial(_git_tags, run), partial(_keeps_tags, registries))
+
+
+def _keeps_tags(registries: Registries, repository: Repository) -> bool | None:
+    return artifact_registry.keeps_tags(repository, registries.credential(repository))
 
 
 def _git_tags(run: Session) -> list[str]:

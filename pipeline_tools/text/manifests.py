@@ -5,6 +5,7 @@ Sources: OCI image spec 1.1, manifest.md, image-index.md, config.md; Docker's "I
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,8 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 ACCEPTED = (OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST)
 
 REVISION = "org.opencontainers.image.revision"
-"""The label that names the commit (OCI image spec 1.1, annotations.md)."""
+VERSION = "org.opencontainers.image.version"
+"""The labels that name the commit and the version (OCI image spec 1.1, annotations.md)."""
 
 
 def digest(content: bytes) -> str:
@@ -75,13 +77,23 @@ class Manifest:
         return tuple(dict.fromkeys(map(_platform, rows)))
 
     def blobs(self) -> tuple[Blob, ...]:
-        """Config and layers of an image, each once; none of an index.
+        """Config, layers and (of an artifact, OCI image spec 1.1-rc, artifact.md) `blobs`, each once; none of an index.
 
         Layers that may not be distributed have `urls` and are in no registry (OCI image spec 1.1, layer.md,
         "Non-Distributable Layers").
         """
-        layers = [row for row in self._rows("layers") if not row.get("urls")]
+        rows = [*self._rows("layers"), *self._rows("blobs")]
+        layers = [row for row in rows if not row.get("urls")]
         return tuple(dict.fromkeys(_blob(row) for row in (*self._config(), *layers)))
+
+    def subject(self) -> str | None:
+        """The digest of the manifest that this one refers to, as a signature does (manifest.md, `subject`)."""
+        row = self._data().get("subject")
+        return str(row.get("digest", "")) if isinstance(row, dict) else None
+
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """The descriptors that an index lists, with all their members (descriptor.md); none of an image."""
+        return tuple(self._rows("manifests"))
 
     def config(self) -> Blob | None:
         """The image's config; None of an index."""
@@ -96,6 +108,17 @@ class Manifest:
 
     def _data(self) -> dict[str, Any]:
         return _object(self.raw, self.digest)
+
+
+def index(rows: Iterable[dict[str, Any]]) -> Manifest:
+    """An index that lists `rows`, descriptors with all their members (image-index.md)."""
+    data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(rows)}
+    return Manifest(OCI_INDEX, json.dumps(data, indent=2).encode())
+
+
+def referrers_tag(digest: str) -> str:
+    """The tag of the index of what refers to `digest` (OCI distribution spec 1.1, "Referrers Tag Schema")."""
+    return digest.replace(":", "-", 1)
 
 
 def labels(config: bytes) -> dict[str, str]:

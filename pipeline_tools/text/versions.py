@@ -1,7 +1,8 @@
 """Release tags: SemVer 2.0 with an optional `v`, restricted to what OCI and git both accept."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from semver import Version
@@ -123,31 +124,46 @@ def _following_release(current: Version | None, change: str) -> Version:
     return bumps[change]()
 
 
-def moving_tags(kinds: Iterable[str], version: Version, others: Iterable[Version]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Move:
+    """Whether a moving tag goes to the version that is being published, and why or why not."""
+
+    goes: bool
+    reason: str
+
+
+def moving_tags(
+    kinds: Iterable[str], version: Version, known: Mapping[str, Iterable[Version]]
+) -> dict[str, Move]:
     """What to do with each moving tag asked for.
 
     Args:
         kinds: of `minor`, `major`, `latest`.
         version: the version being published.
-        others: every version known, from the registry and from git.
+        known: every version known, by where it is known from, such as `git`.
 
     Returns:
-        By tag (`1.4`, `1`, `latest`): an empty text if it moves to `version`, else the reason why not.
-        A pre-release moves none, and there is never a tag `0` (docker/metadata-action's rules).
+        By tag (`1.4`, `1`, `latest`): it goes where no newer release of its series is known anywhere. A pre-release
+        moves none, and there is never a tag `0` (docker/metadata-action's rules).
     """
-    released = {other for other in others if not other.prerelease} | {version}
-    series = {
-        "minor": (f"{version.major}.{version.minor}", {o for o in released if o[:2] == version[:2]}),
-        "major": (f"{version.major}", {o for o in released if o.major == version.major}),
-        "latest": ("latest", released),
-    }
-    return {series[kind][0]: _moves(kind, version, series[kind][1]) for kind in kinds}
+    lengths = {"minor": 2, "major": 1, "latest": 0}
+    released = {other: where for where, others in known.items() for other in others if not other.prerelease}
+    moves = {}
+    for kind in kinds:
+        length = lengths[kind]
+        start = version.to_tuple()[:length]
+        mine = {other: where for other, where in released.items() if other.to_tuple()[:length] == start}
+        moves[".".join(map(str, start)) or kind] = _move(kind, version, mine)
+    return moves
 
 
-def _moves(kind: str, version: Version, series: set[Version]) -> str:
+def _move(kind: str, version: Version, series: Mapping[Version, str]) -> Move:
     if version.prerelease:
-        return f"{version} is a pre-release"
+        return Move(goes=False, reason=f"{version} is a pre-release")
     if kind == "major" and version.major == 0:
-        return "major version 0 promises no compatibility"
-    newest = max(series)
-    return f"{newest} is newer" if newest > version else ""
+        return Move(goes=False, reason="major version 0 promises no compatibility")
+    older = [other for other in series if other < version]
+    newest = max(series, default=version)
+    if newest > version:
+        return Move(goes=False, reason=f"{newest} is newer (known from {series[newest]})")
+    return Move(goes=True, reason=f"newer than {max(older)}" if older else "the first of its series")

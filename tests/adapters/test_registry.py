@@ -455,6 +455,21 @@ def test_a_download_that_broke_is_begun_anew(
     assert ours.has(repository, blob)
 
 
+def test_a_token_that_ends_between_opening_and_sending_is_fetched_again(
+    registry: Server, token_registry: Server, repository: str
+) -> None:
+    blob, ours = layer(registry, repository), client(token_registry)
+    assert token_registry.tokens
+    challenge = f'Bearer realm="{token_registry.tokens.realm}",service="sandbox-registry"'
+    ended = Answer(401, b"", {"WWW-Authenticate": challenge})
+    before = len(token_registry.tokens.requests)
+    with token_registry.failing(Fault("PUT", "blobs/uploads", answer=ended)):
+        ours.copy(repository, blob, client(registry), repository)
+    assert ours.has(repository, blob)
+    scopes = [request.scopes for request in token_registry.tokens.requests[before:]]
+    assert scopes.count((f"repository:{repository}:pull,push",)) == 2
+
+
 def test_an_upload_that_always_breaks_is_given_up(
     registry: Server, token_registry: Server, repository: str
 ) -> None:

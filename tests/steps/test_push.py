@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipeline_tools.adapters import http
-from pipeline_tools.adapters import registry as adapter
 from pipeline_tools.adapters.checkout import Checkout
 from pipeline_tools.adapters.registry import Registries
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
@@ -17,16 +14,17 @@ from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.receipt import Built, Bumped, Pushed, Receipt, Tagged
 from pipeline_tools.text.versions import releases
-from sandbox.proxy import Answer, Fault, refusal
+from sandbox.proxy import Answer, Fault, Proxy, refusal
 from tests import registry_images as images
-from tests.conftest import CI_PASSWORD, CI_USER, READER, READER_PASSWORD
+from tests.conftest import CI_USER, READER, READER_PASSWORD
 from tests.steps.driving import Listener, application, run
+from tests.steps.publishing import World
 from tests.world import git
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sandbox.proxy import Exchange
+    from sandbox.proxy import Exchange, Request
     from sandbox.registry import Registry as Server
 
 COMMIT, OTHER = "c0ffee" + "0" * 34, "0ddba1" + "0" * 34
@@ -36,7 +34,9 @@ RECEIPT = Receipt(
     tag=Tagged("v1.4.0", "1.4.0", COMMIT), build=Built(f"{HOST}/shop/candidates", f"sha-{COMMIT}-0", OURS)
 )
 OPTIONS = push.Options(repository=f"{HOST}/shop/app")
-NOTHING = push.Facts(published=None, revision=None, commit=COMMIT, others=(), moving={}, unread=())
+NOTHING = push.Facts(
+    published=None, revision=None, commit=COMMIT, known={}, moving={}, immutable=None, unread=()
+)
 
 
 def request(receipt: Receipt = RECEIPT, **changes: Any) -> push.Request:
@@ -47,8 +47,8 @@ def named(version: str) -> Receipt:
     return dataclasses.replace(RECEIPT, tag=Tagged(f"v{version}", version, COMMIT))
 
 
-def others(*tags: str) -> tuple[Any, ...]:
-    return tuple(releases(tags))
+def known(*tags: str) -> dict[str, tuple[Any, ...]]:
+    return {"git": tuple(releases(tags))}
 
 
 # What to publish: pure ---------------------------------------------------------------------------------------
@@ -131,27 +131,33 @@ def test_a_version_of_another_commit_is_refused(revision: str | None, commit: st
 
 
 ALL = ("minor", "major", "latest")
+GIT = " (known from git)"
 
 
 @pytest.mark.parametrize(
-    ("version", "known", "moved", "kept"),
+    ("version", "tags", "moved", "kept"),
     [
         ("1.4.0", (), ("1.4", "1", "latest"), {}),
         ("1.4.0", ("v1.3.9", "1.4.0", "2.0.0-rc.1"), ("1.4", "1", "latest"), {}),
-        ("1.4.0", ("1.4.1",), (), dict.fromkeys(("1.4", "1", "latest"), "1.4.1 is newer")),
-        ("1.4.5", ("1.5.0", "v2.0.0"), ("1.4",), {"1": "1.5.0 is newer", "latest": "2.0.0 is newer"}),
+        ("1.4.0", ("1.4.1",), (), dict.fromkeys(("1.4", "1", "latest"), f"1.4.1 is newer{GIT}")),
+        (
+            "1.4.5",
+            ("1.5.0", "v2.0.0"),
+            ("1.4",),
+            {"1": f"1.5.0 is newer{GIT}", "latest": f"2.0.0 is newer{GIT}"},
+        ),
         ("1.4.0-rc.1", (), (), dict.fromkeys(("1.4", "1", "latest"), "1.4.0-rc.1 is a pre-release")),
         ("0.3.0", (), ("0.3", "latest"), {"0": "major version 0 promises no compatibility"}),
     ],
 )
 def test_moving_tags_only_go_forward(
-    version: str, known: tuple[str, ...], moved: tuple[str, ...], kept: dict[str, str]
+    version: str, tags: tuple[str, ...], moved: tuple[str, ...], kept: dict[str, str]
 ) -> None:
     facts = dataclasses.replace(
-        NOTHING, others=others(*known), moving=dict.fromkeys(("1.4", "1", "0.3", "latest"))
+        NOTHING, known=known(*tags), moving=dict.fromkeys(("1.4", "1", "0.3", "latest"))
     )
     plan = push.plan(request(named(version), moving=ALL), facts)
-    assert (plan.moved, plan.kept) == (moved, kept)
+    assert (tuple(plan.moved), plan.kept) == (moved, kept)
     assert plan.write == (version, *moved)
     assert [f"  {tag} stays: {reason}" for tag, reason in kept.items()] == list(plan.lines())[
         1 + len(moved) :
@@ -161,7 +167,28 @@ def test_moving_tags_only_go_forward(
 def test_moving_tags_that_are_there_are_not_written_again() -> None:
     facts = dataclasses.replace(NOTHING, published=OURS, moving={"1.4": OURS, "latest": THEIRS})
     plan = push.plan(request(moving=("minor", "latest")), facts)
-    assert (plan.write, plan.moved) == (("latest",), ("1.4", "latest"))
+    assert (plan.write, tuple(plan.moved)) == (("latest",), ("1.4", "latest"))
+    assert list(plan.lines()) == [
+        f"+ {HOST}/shop/app:latest → {OURS} (the first of its series)",
+    ]
+
+
+def test_a_moving_tag_says_what_it_goes_past() -> None:
+    facts = dataclasses.replace(NOTHING, known=known("v1.3.0", "v1.2.9", "v1.4.0"), moving={"latest": THEIRS})
+    plan = push.plan(request(moving=("latest",)), facts)
+    assert list(plan.lines())[1].endswith(" (newer than 1.3.0)")
+
+
+def test_where_tags_are_immutable_no_plan_moves_any() -> None:
+    with pytest.raises(Refused, match=r"has immutable tags: 1\.4, latest cannot move") as caught:
+        push.plan(request(moving=("minor", "latest")), dataclasses.replace(NOTHING, immutable=True))
+    assert caught.value.exit_code == 3
+
+
+def test_a_part_of_a_publication_is_no_publication() -> None:
+    outcome = push.Outcome(Status.FAILED, f"{HOST}/shop/app", "1.4.0", OURS, (), {}, left=("latest",))
+    assert push.record(RECEIPT, outcome) is RECEIPT
+    assert outcome.summary() == f"{HOST}/shop/app: done: 1.4.0; left: latest"
 
 
 def test_the_receipt_forgets_what_an_older_image_led_to() -> None:
@@ -174,47 +201,6 @@ def test_the_receipt_forgets_what_an_older_image_led_to() -> None:
 
 
 # What is done: real registries -------------------------------------------------------------------------------
-
-
-class World:
-    """A checkout with a tag, a candidate, and where it will be published."""
-
-    def __init__(self, app: Path, server: Server, candidates: str, target: str) -> None:
-        self.app, self.server, self.candidates, self.target = app, server, candidates, target
-        self.commit = git(app, "rev-parse", "HEAD")
-        self.digest = images.put_image(server, candidates, "sha-x", {images.REVISION: self.commit})
-        self.login = Credential(CI_USER, Secret(CI_PASSWORD))
-        self.host = server.host
-
-    def receipt(self, version: str = "1.4.0") -> Receipt:
-        return Receipt(
-            tag=Tagged(f"v{version}", version, self.commit),
-            build=Built(f"{self.server.host}/{self.candidates}", "sha-x", self.digest),
-        )
-
-    def run(
-        self,
-        version: str = "1.4.0",
-        *,
-        dry_run: bool = False,
-        listener: Listener | None = None,
-        **changes: Any,
-    ) -> push.Outcome:
-        options = push.Options(repository=f"{self.host}/{self.target}")
-        asked = push.request(dataclasses.replace(options, **changes), self.receipt(version))
-        registries = Registries(lambda _: self.login, partial(http.session, backoff=0.01))
-        ports = push.Ports(Checkout(self.app), registries, lambda: Checkout(self.app).tags)
-        outcome = run(push.STEP, asked, ports, dry_run=dry_run, listener=listener)
-        assert isinstance(outcome, push.Outcome)
-        return outcome
-
-    @property
-    def contents(self) -> dict[str, str]:
-        return images.contents(self.server, self.target)
-
-    def put(self, tag: str, revision: str) -> str:
-        """Somebody else's image in the target."""
-        return images.put_image(self.server, self.target, tag, {images.REVISION: revision, "other": tag})
 
 
 @pytest.fixture(params=["registry", "token_registry"])
@@ -256,6 +242,9 @@ def test_across_repositories_blobs_are_mounted(across: World) -> None:
         "HEAD manifests",
         "GET manifests",
         *["POST uploads"] * 3,
+        # Referrers: no API for them, no tag.
+        "GET referrers",
+        "HEAD manifests",
         "PUT manifests",
         "HEAD manifests",
     ]
@@ -292,7 +281,7 @@ def test_again_is_unchanged(across: World) -> None:
     before = across.contents
     with across.server.recording() as exchanges:
         again = across.run(moving=ALL)
-    assert again == dataclasses.replace(first, status=Status.UNCHANGED)
+    assert again == dataclasses.replace(first, status=Status.UNCHANGED, usage=None)
     assert {e.method for e in exchanges} <= {"HEAD", "GET"}
     assert across.contents == before
 
@@ -316,47 +305,42 @@ def test_a_dry_run_without_the_right_to_read(same: World) -> None:
         same.run()
 
 
-@pytest.mark.parametrize("at", range(7))
-def test_killed_anywhere_and_run_again_it_ends_the_same(across: World, at: int) -> None:
-    """The connection breaks for good before request number `at` of those that write."""
-
-    class Killed(BaseException):
-        pass
-
-    writes = 0
-    send = adapter.Registry._send
-
-    def dying(self: Any, method: str, *args: Any) -> Any:
-        nonlocal writes
-        writes += method in {"POST", "PUT"}
-        if writes > at:
-            raise Killed
-        return send(self, method, *args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapter.Registry, "_send", dying)
-        try:
-            across.run(moving=ALL)
-        except Killed:
-            """As planned."""
-    for digest in across.contents.values():
-        assert digest == across.digest
-    across.run(moving=ALL)
-    assert across.contents == dict.fromkeys(("1.4.0", "1.4", "1", "latest"), across.digest)
-
-
 def test_moving_tags_follow_the_newest_of_git_and_registry(same: World) -> None:
     newer = same.put("2.0.0", OTHER)
     same.put("latest", OTHER)
     git(same.app, "tag", "v1.5.0")
     outcome = same.run(moving=ALL)
     assert outcome.moved == ("1.4",)
-    assert outcome.kept == {"1": "1.5.0 is newer", "latest": "2.0.0 is newer"}
+    assert outcome.kept == {
+        "1": f"1.5.0 is newer{GIT}",
+        "latest": "2.0.0 is newer (known from the registry)",
+    }
     contents = same.contents
     assert contents["1.4"] == contents["1.4.0"] == same.digest
     assert "1" not in contents
     assert newer == contents["2.0.0"]
     assert contents["latest"] != same.digest
+
+
+def test_a_newer_version_that_is_published_meanwhile_keeps_its_moving_tags(same: World) -> None:
+    """Another release comes between our version tag and our moving tags."""
+    newer: list[str] = []
+
+    def meanwhile(asked: Request) -> None:
+        if asked.method == "PUT" and asked.path.endswith("/1.4.0"):
+            newer.extend(same.put(tag, OTHER) for tag in ("1.4.1", "latest"))
+
+    with Proxy(same.server.host, (meanwhile,)).running() as proxy:
+        same.host = proxy.host
+        source = f"{proxy.host}/{same.candidates}@{same.digest}"
+        outcome = same.run(moving=("minor", "latest"), source=source)
+    reason = "1.4.1 is newer (known from the registry)"
+    assert (outcome.moved, outcome.kept) == ((), {"1.4": reason, "latest": reason})
+    assert same.contents == {
+        "sha-x": same.digest,
+        "1.4.0": same.digest,
+        **dict(zip(("1.4.1", "latest"), newer, strict=True)),
+    }
 
 
 def test_a_pre_release_moves_nothing(same: World) -> None:
@@ -403,6 +387,34 @@ def test_immutable_tags(tmp_path: Path, registry: Server, repository: str) -> No
     with pytest.raises(Refused, match="immutability") as caught:
         world.run(moving=("latest",))
     assert "without immutable tags" in caught.value.hint
+
+
+def test_where_tags_are_known_to_be_immutable_nothing_is_written(
+    tmp_path: Path, registry: Server, repository: str
+) -> None:
+    world = World(application(tmp_path / "app"), registry, repository, f"immutable/{repository}")
+    world.keeps_tags = True
+    with registry.recording() as exchanges, pytest.raises(Refused, match="1, latest cannot move") as caught:
+        world.run(moving=("major", "latest"))
+    assert caught.value.exit_code == 3
+    assert {e.method for e in exchanges} == {"HEAD", "GET"}
+    assert world.run().status is Status.DONE
+    assert world.contents == {"1.4.0": world.digest}
+
+
+def test_a_failure_says_what_is_done_and_what_is_left(same: World) -> None:
+    listener = Listener()
+    with (
+        same.server.failing(Fault("PUT", r"manifests/1$", answer=refusal(403), times=None)),
+        pytest.raises(Denied) as caught,
+    ):
+        same.run(moving=ALL, listener=listener)
+    assert listener.outcomes == [caught.value.done]
+    outcome = listener.outcomes[0]
+    assert (outcome.status, outcome.moved, outcome.left) == (Status.FAILED, ("1.4",), ("1", "latest"))
+    assert outcome.summary().endswith(": done: 1.4.0, 1.4; left: 1, latest")
+    assert same.contents.keys() == {"sha-x", "1.4.0", "1.4"}
+    assert same.run(moving=ALL).moved == ("1.4", "1", "latest")
 
 
 def test_somebody_else_publishes_at_the_same_time(across: World) -> None:

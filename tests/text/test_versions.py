@@ -10,7 +10,7 @@ from semver import Version
 from pipeline_tools.errors import Refused
 from pipeline_tools.text import references
 from pipeline_tools.text.printing import printable
-from pipeline_tools.text.versions import NUMERIC, following, moving_tags, parse, precedes
+from pipeline_tools.text.versions import NUMERIC, Move, following, moving_tags, parse, precedes
 
 numbers = st.integers(0, 99)
 released = st.builds(Version, numbers, numbers, numbers)
@@ -79,24 +79,31 @@ def test_a_kind_that_is_none(pre: str) -> None:
         following([], "patch", pre)
 
 
-@given(released, st.lists(released))
-def test_moving_tags_only_go_forward(version: Version, others: list[Version]) -> None:
-    moves = moving_tags(["minor", "major", "latest"], version, others)
-    for tag, reason in moves.items():
-        series = [o for o in others if tag == "latest" or f"{o}.".startswith(f"{tag}.")]
-        if not reason:
-            assert all(version >= other for other in series)
-        elif tag != "0":
-            assert any(other > version for other in series)
-    assert moves.get("0", "never")
+@given(released, st.lists(released), st.lists(released))
+def test_moving_tags_only_go_forward(version: Version, git: list[Version], registry: list[Version]) -> None:
+    moves = moving_tags(["minor", "major", "latest"], version, {"git": git, "the registry": registry})
+    for tag, move in moves.items():
+        series = [o for o in git + registry if tag == "latest" or f"{o}.".startswith(f"{tag}.")]
+        newer = [o for o in series if o > version]
+        if tag == "0":
+            assert not move.goes
+        else:
+            assert move.goes is not bool(newer)
+        if newer and tag != "0":
+            place = "the registry" if max(newer) in registry else "git"
+            assert move.reason == f"{max(newer)} is newer (known from {place})"
 
 
 def test_a_pre_release_moves_nothing() -> None:
-    assert all(moving_tags(["minor", "major", "latest"], Version.parse("1.0.0-rc.1"), []).values())
+    moves = moving_tags(["minor", "major", "latest"], Version.parse("1.0.0-rc.1"), {})
+    assert {move.goes for move in moves.values()} == {False}
 
 
 def test_pre_releases_of_others_do_not_hold_a_tag() -> None:
-    assert moving_tags(["latest"], Version.parse("1.0.0"), [Version.parse("2.0.0-rc.1")]) == {"latest": ""}
+    others = {"git": [Version.parse("2.0.0-rc.1"), Version.parse("0.9.0")]}
+    assert moving_tags(["latest"], Version.parse("1.0.0"), others) == {
+        "latest": Move(True, "newer than 0.9.0")
+    }
 
 
 def test_printable_is_short_and_ascii() -> None:
