@@ -12,7 +12,7 @@ from pipeline_tools.errors import Denied, PipelineError
 from pipeline_tools.text import references
 from pipeline_tools.text.credentials import Credential
 
-OURS = ("repository", "candidate_repository")
+OURS = ("repository", "candidate_repository", "cache")
 """The options that name a repository of ours."""
 
 
