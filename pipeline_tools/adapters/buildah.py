@@ -70,7 +70,7 @@ class Buildah:
             run(*_build(recipe, context, file))
             is_list = len(recipe.platforms) > 1
             words = ("manifest", "push", "--all") if is_list else ("push",)
-            run(*words, _IMAGE, f"oci:{folder / 'image'}")
+            run(*words, "--format", "oci", _IMAGE, f"oci:{folder / 'image'}")
             yield Layout(folder / "image")
 
 
@@ -112,7 +112,8 @@ class _Run:
 
 def _build(recipe: Recipe, context: Path, file: Path) -> Iterator[str]:
     """The words of `buildah build`."""
-    yield from ("build", "--isolation", "chroot", "--file", str(file), "--identity-label=false")
+    # Docker's format while it builds: in OCI's there is no SHELL, and buildah would run /bin/sh without a word.
+    yield from ("build", "--format", "docker", "--isolation", "chroot", "--file", str(file), "--identity-label=false")
     yield f"--timestamp={recipe.epoch}"
     yield from ("--manifest" if len(recipe.platforms) > 1 else "--tag", _IMAGE)
     yield from (f"--platform={platform}" for platform in recipe.platforms)

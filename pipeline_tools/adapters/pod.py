@@ -10,17 +10,22 @@ from pipeline_tools.errors import PipelineError
 
 _SYS_ADMIN = 21
 """The number of CAP_SYS_ADMIN (capabilities(7), linux/capability.h)."""
+_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 _SECCOMP = {"0": "no filter", "1": "strict", "2": "a filter"}
 """proc(5), /proc/pid/status, `Seccomp`."""
 
 
 def unshare(environment: Environment) -> tuple[str, ...]:
-    """The words before a command that give it mounts of its own, and a user namespace where it needs one for that.
+    """The words before a command that give it mounts and process ids of its own, and users where it needs that.
+
+    So nothing of it outlives it: its mounts go with it, and so does all it started, even when we are killed
+    (setpriv(1), `--pdeathsig`; unshare(1), `--kill-child`).
 
     Raises:
         PipelineError: the pod does not allow it; the message says by which profile.
     """
-    words = ("unshare", "--mount") if _is_admin() else ("unshare", "--user", "--map-root-user", "--mount")
+    users = () if _is_admin() else ("--user", "--map-root-user")
+    words = (*_WITH_US, "unshare", *users, "--mount", "--pid", "--fork", "--kill-child", "--")
     done = process.ended(*words, "true", environment=environment)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"ended with {done.returncode}"
@@ -28,7 +33,7 @@ def unshare(environment: Environment) -> tuple[str, ...]:
             f"{said} ({profile()})",
             hint="use a runner class whose pods have seccomp and AppArmor Unconfined and default capabilities",
         )
-    return (*words, "--")
+    return words
 
 
 def profile() -> str:

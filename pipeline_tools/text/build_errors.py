@@ -5,7 +5,7 @@ import re
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
 
 _COMMAND = re.compile(
-    r"returned a non-zero code|while running runtime: exit status|did not complete successfully"
+    r"returned a non-zero code|building at STEP .*: exit status|did not complete successfully"
 )
 _DENIED = re.compile(
     r"unauthorized|denied|no basic auth credentials|authentication required|insufficient_scope|\b40[13]\b",

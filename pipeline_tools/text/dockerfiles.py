@@ -50,7 +50,8 @@ def instructions(text: str) -> Iterator[Instruction]:
         while number < len(lines):
             line = lines[number].strip()
             number += 1
-            if line.startswith("#") or (joined and not line):
+            if line.startswith("#") or not line:
+                begin += not joined
                 continue
             joined += line.removesuffix(escape)
             if not line.endswith(escape):
