@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
-ACCEPT = {"Accept": f"{MANIFEST}, {INDEX}"}
+OCI = "application/vnd.oci.image.manifest.v1+json"
+ACCEPT = {"Accept": f"{MANIFEST}, {OCI}, {INDEX}"}
 REVISION = "org.opencontainers.image.revision"
 
 

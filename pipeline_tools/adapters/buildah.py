@@ -113,7 +113,16 @@ class _Run:
 def _build(recipe: Recipe, context: Path, file: Path) -> Iterator[str]:
     """The words of `buildah build`."""
     # Docker's format while it builds: in OCI's there is no SHELL, and buildah would run /bin/sh without a word.
-    yield from ("build", "--format", "docker", "--isolation", "chroot", "--file", str(file), "--identity-label=false")
+    yield from (
+        "build",
+        "--format",
+        "docker",
+        "--isolation",
+        "chroot",
+        "--file",
+        str(file),
+        "--identity-label=false",
+    )
     yield f"--timestamp={recipe.epoch}"
     yield from ("--manifest" if len(recipe.platforms) > 1 else "--tag", _IMAGE)
     yield from (f"--platform={platform}" for platform in recipe.platforms)

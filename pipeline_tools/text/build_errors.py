@@ -4,9 +4,7 @@ import re
 
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
 
-_COMMAND = re.compile(
-    r"returned a non-zero code|building at STEP .*: exit status|did not complete successfully"
-)
+_INSTRUCTION = re.compile(r"returned a non-zero code|building at STEP|did not complete successfully")
 _DENIED = re.compile(
     r"unauthorized|denied|no basic auth credentials|authentication required|insufficient_scope|\b40[13]\b",
     re.IGNORECASE,
@@ -24,8 +22,8 @@ _IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)
 def said(what: str, message: str, last: str) -> PipelineError:
     """A builder's error in our words; `last` are the lines before it."""
     text = f"{what} failed: {message.strip()}"
-    if _COMMAND.search(message):
-        # The command's own words stand in the message, and may be any.
+    if _INSTRUCTION.search(message):
+        # An instruction's own words stand in the message, and may be any.
         return PipelineError(
             f"{text}\n{last}", hint="the lines above are the last of the build; -v shows all"
         )

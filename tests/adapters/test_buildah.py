@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.servers
 
 EPOCH = 1_700_000_000
-BASE = "FROM scratch\nCOPY busybox /bin/busybox\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\n"
+BASE = 'FROM scratch\nCOPY busybox /bin/busybox\nSHELL ["/bin/busybox", "sh", "-c"]\n'
 LOGIN = Credential(CI_USER, Secret(CI_PASSWORD))
 
 
@@ -57,7 +57,7 @@ def context(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def buildah(registry: Registry, tmp_path: Path, temporary: Path) -> Buildah:  # noqa: ARG001 (set before it builds)
+def buildah(registry: Registry, tmp_path: Path, temporary: Path) -> Buildah:
     """Buildah that may speak http with the test's registry, as it would be configured for that."""
     configuration = tmp_path / "registries.conf"
     configuration.write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')
@@ -112,7 +112,12 @@ def test_the_same_files_at_another_time_are_the_same_digest(
 
 def test_an_image_says_what_it_was_asked_to(buildah: Buildah, context: Path) -> None:
     recipe = Recipe({"made.by": "us, and = you"}, {"WHO": "me; false"}, "first", epoch=EPOCH)
-    made = build(buildah, context, f"{BASE[:12]} AS first{BASE[12:]}ARG WHO\nRUN echo $WHO > /who\nUSER 7\nFROM scratch\n", recipe)
+    made = build(
+        buildah,
+        context,
+        f"{BASE[:12]} AS first{BASE[12:]}ARG WHO\nRUN echo $WHO > /who\nUSER 7\nFROM scratch\n",
+        recipe,
+    )
     (described,) = made.described
     assert (described.user, described.labels) == ("7", {"made.by": "us, and = you"})
     assert made.files["who"] == b"me; false\n"
@@ -260,11 +265,14 @@ def test_it_is_not_installed(tmp_path: Path) -> None:
 
 def test_a_pod_that_forbids_namespaces(tmp_path: Path) -> None:
     """As `unshare` of a pod with the default profile says it."""
-    for name, text in {"buildah": "exit 0", "setpriv": "echo unshare failed: Operation not permitted >&2; exit 1"}.items():
+    for name, text in {
+        "buildah": "exit 0",
+        "setpriv": "echo unshare failed: Operation not permitted >&2; exit 1",
+    }.items():
         program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{text}\n")
         program.chmod(0o755)
-    with pytest.raises(PipelineError, match="Operation not permitted.*seccomp: .*AppArmor: ") as caught:
+    with pytest.raises(PipelineError, match=r"Operation not permitted.*seccomp: .*AppArmor: ") as caught:
         Buildah({"PATH": str(tmp_path)}).ready()
     assert "Unconfined" in caught.value.hint
 
@@ -272,7 +280,9 @@ def test_a_pod_that_forbids_namespaces(tmp_path: Path) -> None:
 def test_what_it_cannot_do() -> None:
     both = ("linux/amd64", "linux/arm64")
     assert Buildah({}).lacks(Recipe(platforms=both)) == ()
-    assert Buildah({}).lacks(Recipe(platforms=both, cache="r.example.com/a")) == ("--cache with several platforms",)
+    assert Buildah({}).lacks(Recipe(platforms=both, cache="r.example.com/a")) == (
+        "--cache with several platforms",
+    )
     assert Buildah({}).lacks(Recipe(attest=True)) == ("--attest",)
 
 

@@ -17,7 +17,9 @@ CONTEXT, FILE, IMAGE = Path("app"), Path("app/docker/Other"), Path("image")
 def test_what_it_is_asked() -> None:
     secrets = (BuildSecret("one", path="token"), BuildSecret("two", variable="TOKEN"))
     platforms = ("linux/amd64", "linux/arm64")
-    recipe = Recipe({"a": "b c"}, {"K": "v=1"}, "last", platforms, secrets, "r.example.com/cache", 7, attest=True)
+    recipe = Recipe(
+        {"a": "b c"}, {"K": "v=1"}, "last", platforms, secrets, "r.example.com/cache", 7, attest=True
+    )
     assert list(buildkit.arguments(recipe, CONTEXT, FILE, IMAGE)) == [
         "build",
         "--progress=plain",

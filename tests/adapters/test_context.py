@@ -44,7 +44,10 @@ def test_a_dirty_checkout_cannot_leak_in(app: Path, contexts: Contexts) -> None:
     (app / "page").write_text("changed\n")
     (app / "left-over").write_text("x")
     (app / ".git" / "info" / "attributes").write_text("* text eol=crlf\n")
-    assert written(contexts, head) == {"Dockerfile": "FROM busybox:1.35\nCOPY page /page\n", "page": "hello\n"}
+    assert written(contexts, head) == {
+        "Dockerfile": "FROM busybox:1.35\nCOPY page /page\n",
+        "page": "hello\n",
+    }
 
 
 def test_every_byte_is_the_commits_whatever_its_attributes_say(app: Path, contexts: Contexts) -> None:
@@ -68,7 +71,9 @@ def test_modes_times_and_links(app: Path, contexts: Contexts) -> None:
         root = contexts.commit(commit(app), EPOCH, ".").root
     finally:
         os.umask(before)
-    modes = {path.name: oct(path.lstat().st_mode & 0o777) for path in root.rglob("*") if not path.is_symlink()}
+    modes = {
+        path.name: oct(path.lstat().st_mode & 0o777) for path in root.rglob("*") if not path.is_symlink()
+    }
     assert modes == {"bin": "0o755", "run": "0o755", "Dockerfile": "0o644", "page": "0o644"}
     assert os.readlink(root / "link") == "bin/run"  # noqa: PTH115 (its text, not a path)
     assert {int(path.lstat().st_mtime) for path in root.rglob("*")} == {EPOCH}

@@ -93,12 +93,18 @@ def test_root_is_refused_by_the_line_of_its_user() -> None:
 
 @pytest.mark.parametrize(("user", "is_root"), [("", True), ("0", True), ("0:7", True), ("root:x", True), ("00", True), ("7", False), ("rooty", False), ("7:0", False)])  # fmt: skip
 def test_who_is_root(user: str, is_root: bool) -> None:
-    assert bool(list(image_gates.of_image(Gates(non_root=True), Described(user, {}, ()), dockerfile()))) is is_root
+    assert (
+        bool(list(image_gates.of_image(Gates(non_root=True), Described(user, {}, ()), dockerfile())))
+        is is_root
+    )
 
 
 def test_labels_that_are_required() -> None:
     gates = Gates(labels=image_gates.required_labels(("team", "a=2", "b")))
-    said = [error.message for error in image_gates.of_image(gates, Described("7", {"team": "x", "a": "1"}, ()), dockerfile())]
+    said = [
+        error.message
+        for error in image_gates.of_image(gates, Described("7", {"team": "x", "a": "1"}, ()), dockerfile())
+    ]
     assert said == [
         "web/Dockerfile:17: label a is '1', not '2' (--require-label)",
         "web/Dockerfile: label b is missing (--require-label)",
@@ -115,7 +121,9 @@ def test_an_image_too_large_names_its_largest_layer() -> None:
     assert not list(image_gates.of_image(Gates(max_size=510), image, dockerfile()))
 
 
-@pytest.mark.parametrize(("text", "size"), [("7", 7), ("500MB", 500_000_000), ("1.5GiB", 1610612736), ("2k", 2000)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("7", 7), ("500MB", 500_000_000), ("1.5GiB", 1610612736), ("2k", 2000)]
+)
 def test_sizes(text: str, size: int) -> None:
     assert image_gates.size(text) == size
 
