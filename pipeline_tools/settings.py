@@ -63,7 +63,6 @@ checkout must not choose where credentials go (`docker_host`, `gitlab_url`) or w
 NOT_BELIEVED = frozenset(
     {
         "allow_provider",
-        "build_secret",
         "builder",
         "plan_recipient",
         "scaleway",

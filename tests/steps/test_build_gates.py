@@ -223,7 +223,7 @@ class Slower(Buildah):
     quicker: build.Outcome
 
     @contextmanager
-    def building(self, *words: Any) -> Iterator[Layout]:  # type: ignore[override]
+    def building(self, *words: Any) -> Iterator[Layout]:
         with super().building(*words) as image:
             Slower.world.builders = (Buildah(os.environ),)
             Slower.quicker = Slower.world.run(project_title="from another job")
