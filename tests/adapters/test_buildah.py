@@ -168,9 +168,10 @@ def test_a_base_image_behind_a_login(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     images.put_image(registry, repository, "1")
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, "pipeline_tools"):
         made = build(buildah, context, f"FROM {registry.host}/{repository}:1\nCOPY page /\n")
     assert made.files == {"file": b"two", "page": b"hello\n"}
+    assert "$ setpriv " in caplog.text
     assert CI_PASSWORD not in caplog.text
 
 
@@ -182,7 +183,7 @@ def test_a_secret_is_mounted_and_in_no_layer(
     secrets = (BuildSecret("one", path=str(tmp_path / "token")), BuildSecret("two", variable="LENT"))
     mounts = "--mount=type=secret,id=one --mount=type=secret,id=two"
     run = f"RUN {mounts} /bin/busybox wc -c /run/secrets/one /run/secrets/two > /sizes\n"
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, "pipeline_tools"):
         made = build(builder, context, BASE + run, Recipe(epoch=EPOCH, secrets=secrets))
     assert b"9 /run/secrets/one" in made.files["sizes"]
     assert b"13 /run/secrets/two" in made.files["sizes"]
@@ -205,7 +206,7 @@ def test_layers_are_kept_in_a_repository(
     first = build(buildah, context, dockerfile, recipe)
     assert images.contents(registry, repository)
     caplog.clear()
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, "pipeline_tools"):
         again = build(buildah, context, dockerfile, recipe)
     assert "Cache pulled from remote" in caplog.text
     assert again.files["once"] == first.files["once"]
