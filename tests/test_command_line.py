@@ -114,7 +114,7 @@ REPORTS = {"runner lint", "terraform check"}
 """What only answers a question has nothing to leave undone."""
 
 
-PLACES = {"secret", "secrets_below", "kubernetes_token_file"}
+PLACES = {"build_secret", "secret", "secrets_below", "kubernetes_token_file"}
 """Where a secret is, not what it is."""
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from pipeline_tools.adapters import process
+from pipeline_tools.adapters import paths, process
 from pipeline_tools.adapters.process import CommandFailed, Environment
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text.credentials import Credential
@@ -101,9 +101,12 @@ class Checkout:
 
     def commit_time(self, commit: str) -> str:
         """The committer's time, ISO 8601 in UTC (as the OCI label `created` wants it: RFC 3339)."""
+        return datetime.fromtimestamp(self.commit_seconds(commit), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def commit_seconds(self, commit: str) -> int:
+        """The committer's time, in seconds since 1970."""
         # Asked of git itself: GitPython's own way leaves a `git cat-file --batch` running.
-        seconds = int(self._git("show", "--no-patch", "--format=%ct", commit))
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return int(self._git("show", "--no-patch", "--format=%ct", commit))
 
     def changed_files(self) -> list[str]:
         """Tracked files that differ from the commit."""
@@ -145,10 +148,7 @@ class Checkout:
         Raises:
             PipelineError: it leads out of the checkout, by `..`, as an absolute path or through a link.
         """
-        resolved = (self.root / path).resolve()
-        if not resolved.is_relative_to(self.root):
-            raise PipelineError(f"{path!r} is outside the checkout", hint="give a path inside the repository")
-        return resolved
+        return paths.inside(self.root, path)
 
     def credential(self, url: str, environment: Environment) -> Credential | None:
         """The login that git itself would use for `url` here, from the helpers of its configuration; nobody is asked.

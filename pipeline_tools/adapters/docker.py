@@ -12,9 +12,10 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import docker.auth
 import docker.errors
@@ -22,9 +23,11 @@ import docker.tls
 import requests
 from docker.api.client import APIClient
 
-from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
-from pipeline_tools.text import references
+from pipeline_tools.errors import Denied, PipelineError, Unavailable
+from pipeline_tools.text import build_errors, references
 from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.recipes import Described, Layer, Recipe
+from pipeline_tools.text.references import Repository
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class Docker:
     `host` is its address (None: the usual socket), `cert_path` the folder with `ca.pem`, `cert.pem` and `key.pem`
     for one behind TLS, `logins` the registries' credentials by host that a build may need for base images.
     """
+
+    name = "docker"
 
     def __init__(
         self,
@@ -74,17 +79,18 @@ class Docker:
         with self._errors():
             self._client.ping()
 
-    def build(
-        self,
-        image: str,
-        *,
-        context: Path,
-        file: Path,
-        labels: Mapping[str, str],
-        build_args: Mapping[str, str],
-        target: str | None,
-        platform: str | None,
-    ) -> None:
+    def lacks(self, recipe: Recipe) -> tuple[str, ...]:
+        """What of a recipe the engine's classic builder cannot do; the SDK has no BuildKit (docker-py #2230)."""
+        asked = {
+            "several platforms at once": len(recipe.platforms) > 1,
+            "--build-secret": bool(recipe.secrets),
+            "--cache": bool(recipe.cache),
+            "--attest": recipe.attest,
+        }
+        return tuple(name for name, is_asked in asked.items() if is_asked)
+
+    @contextmanager
+    def building(self, recipe: Recipe, context: Path, file: Path, image: str) -> Iterator["Local"]:
         """Build `image` (`repository:tag`) from `context`, its `.dockerignore` honoured, with Dockerfile `file`.
 
         Raises:
@@ -96,15 +102,25 @@ class Docker:
                 path=str(context),
                 dockerfile=str(file),
                 tag=image,
-                labels=dict(labels),
-                buildargs=dict(build_args),
-                target=target or "",
-                platform=platform,
+                labels=dict(recipe.labels),
+                buildargs=dict(recipe.build_args),
+                target=recipe.target or "",
+                platform=next(iter(recipe.platforms), None),
                 rm=True,
                 forcerm=True,
                 decode=True,
             )
             _follow(stream, f"build of {image}")
+        yield Local(self, image)
+
+    def described(self, image: str) -> Described:
+        """What the engine says of an image that it has (Docker Engine API, "ImageInspect" and "ImageHistory")."""
+        with self._errors():
+            found = self._client.inspect_image(image)  # type: ignore[no-untyped-call]
+            history = self._client.history(image)  # type: ignore[no-untyped-call]
+        config = found.get("Config") or {}
+        layers = tuple(Layer(int(row["Size"]), str(row["CreatedBy"])) for row in reversed(history))
+        return Described(str(config.get("User") or ""), config.get("Labels") or {}, layers)
 
     def push(self, repository: str, tag: str, credential: Credential | None) -> str:
         """Push `repository:tag`; the credential stays in memory.
@@ -160,7 +176,7 @@ class Docker:
         try:
             yield
         except docker.errors.APIError as error:
-            raise _said("docker", str(error.explanation or error), "") from None
+            raise build_errors.said("docker", str(error.explanation or error), "") from None
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
             raise self._unreachable(error) from None
 
@@ -172,7 +188,7 @@ class Docker:
                 f"docker at {self._host} does not let this user in",
                 hint="run as a user of the socket's group, or use an engine over tcp (services: docker:dind, DOCKER_HOST)",
             )
-        if not _AWAY.search(text):
+        if not build_errors.AWAY.search(text):
             return PipelineError(f"docker: {text[:300]}", hint="see docker version")
         kind = PipelineError if self._host.startswith("unix:") else Unavailable
         return kind(
@@ -180,6 +196,28 @@ class Docker:
             hint="start docker, or name another engine in DOCKER_HOST; in a job: "
             "does the runner offer docker (services: docker:dind, or its socket)?",
         )
+
+
+class Target(Protocol):
+    """The registry that an image goes to, as far as the engine is told of it."""
+
+    @property
+    def credential(self) -> Callable[[], Credential | None]: ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """An image that the engine has."""
+
+    engine: Docker
+    name: str
+
+    def described(self) -> tuple[Described, ...]:
+        return (self.engine.described(self.name),)
+
+    def push(self, place: Repository, tag: str, target: Target) -> str:
+        """Let the engine push it as `place`:`tag`; the digest there. See `Docker.push`."""
+        return self.engine.push(str(place), tag, target.credential())
 
 
 class _Client(APIClient):
@@ -218,7 +256,7 @@ def _follow(stream: Iterable[dict[str, Any]], what: str) -> dict[str, Any]:
             last.append(text)
             log.log(logging.INFO if _STEP.match(text) else logging.DEBUG, "%s", text)
     if error:
-        raise _said(what, error, "\n".join(last))
+        raise build_errors.said(what, error, "\n".join(last))
     return aux
 
 
@@ -235,36 +273,3 @@ def _texts(line: dict[str, Any]) -> Iterator[str]:
         return
     words = line.get("stream") or " ".join(str(line[key]) for key in ("id", "status") if key in line)
     yield from (text.rstrip() for text in str(words).splitlines() if text.strip())
-
-
-_DENIED = re.compile(
-    r"unauthorized|denied|no basic auth credentials|authentication required|insufficient_scope|\b40[13]\b",
-    re.IGNORECASE,
-)
-_AWAY = re.compile(
-    r"connection (refused|reset|aborted)|no such file|no such host|timed? ?out|timeout|max retries|toomanyrequests"
-    r"|too many requests|\b(429|50[0234])\b|EOF|unavailable|broken pipe|temporary failure|name resolution|lookup",
-    re.IGNORECASE,
-)
-_IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)
-
-
-def _said(what: str, message: str, last: str) -> PipelineError:
-    """An engine's error in our words; `last` are the lines before it."""
-    text = f"{what} failed: {message.strip()}"
-    if "returned a non-zero code" in message:
-        # The command's own words stand in the message, and may be any.
-        return PipelineError(
-            f"{text}\n{last}", hint="the lines above are the last of the build; -v shows all"
-        )
-    if _IMMUTABLE.search(message):
-        return Refused(text, hint="an immutable tag keeps its first image; see --candidate-repository")
-    if _DENIED.search(message):
-        return Denied(
-            text,
-            hint="is PT_REGISTRY_PASSWORD (or docker login) for that registry valid, with the right to push there? "
-            "A protected variable is absent on an unprotected ref",
-        )
-    if _AWAY.search(message):
-        return Unavailable(text, hint="is the registry up, and reachable from the engine? Run it again")
-    return PipelineError(f"{text}\n{last}".strip(), hint="-v shows all that the engine said")

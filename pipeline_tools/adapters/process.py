@@ -1,11 +1,13 @@
 """Child processes: an argument list, never a shell; checked; said before they run."""
 
 import logging
+import os
 import shlex
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -75,19 +77,19 @@ def ended(*argv: str, environment: Environment, stdin: bytes = b"", directory: P
 
 
 @contextmanager
-def opened(*argv: str, environment: Environment) -> Iterator[BinaryIO]:
-    """Run a command and give what it prints as it comes, for output that is not to be held.
+def opened(*argv: str, environment: Environment, stdin: bytes = b"") -> Iterator[BinaryIO]:
+    """Run a command that reads `stdin` and give what it prints as it comes, for output that is not to be held.
 
     Raises:
         CommandFailed: it ended with another code than 0, whatever the reader thought of its output.
         PipelineError: there is no such program.
     """
     log.debug("$ %s", shlex.join(argv))
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as read:
+        read.write(stdin)
+        read.seek(0)
         try:
-            child = subprocess.Popen(
-                argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
-            )
+            child = subprocess.Popen(argv, env=environment, stdin=read, stdout=subprocess.PIPE, stderr=said)
         except FileNotFoundError:
             raise PipelineError(
                 f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
@@ -105,6 +107,42 @@ def opened(*argv: str, environment: Environment) -> Iterator[BinaryIO]:
             for _ in iter(lambda: output.read(1 << 16), b""):
                 pass
         _check(argv, child.returncode, said)
+
+
+def followed(*argv: str, environment: Environment, say: Callable[[str], None]) -> int:
+    """Run a command in a process group of its own; each line that it prints or complains goes to `say`.
+
+    What interrupts us ends the whole group, at once: a builder's own children would go on without it.
+
+    Returns:
+        Its exit code.
+
+    Raises:
+        PipelineError: there is no such program.
+    """
+    log.debug("$ %s", shlex.join(argv))
+    try:
+        child = subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise PipelineError(
+            f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
+        ) from None
+    with child:
+        try:
+            for line in cast("BinaryIO", child.stdout):  # PIPE: it is there
+                say(line.decode(errors="replace").rstrip())
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            raise
+    return child.returncode
 
 
 def _check(argv: Sequence[str], code: int, said: IO[bytes]) -> None:

@@ -4,10 +4,10 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -36,6 +36,15 @@ TRIES = 3
 
 Login = Callable[[str], Credential | None]
 """The credential for a registry's `host[:port]`, None to be anonymous there."""
+
+
+class Source(Protocol):
+    """Where blobs come from: another registry, or a folder on this machine, whose `host` is no registry's."""
+
+    @property
+    def host(self) -> str: ...
+
+    def reading(self, repository: str, blob: Blob) -> AbstractContextManager[Iterator[bytes]]: ...
 
 
 class Registries:
@@ -206,7 +215,7 @@ class Registry(Client):
         if len(merged) > len(known):
             self.put(repository, manifests.referrers_tag(digest), manifests.index(merged.values()))
 
-    def copy(self, repository: str, blob: Blob, source: "Registry", source_repository: str) -> bool:
+    def copy(self, repository: str, blob: Blob, source: Source, source_repository: str) -> bool:
         """Bring a blob here: mounted where source and target are one registry, else streamed.
 
         Returns:
@@ -222,7 +231,7 @@ class Registry(Client):
                 time.sleep(random.uniform(0, 2.0**attempt / 4))  # noqa: S311 (jitter, no secret)
         return self._copy(repository, blob, source, source_repository)
 
-    def _copy(self, repository: str, blob: Blob, source: "Registry", source_repository: str) -> bool:
+    def _copy(self, repository: str, blob: Blob, source: Source, source_repository: str) -> bool:
         location = None
         if source.host == self.host:
             location = self._mount(repository, blob, source_repository)

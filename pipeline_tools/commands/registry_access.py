@@ -19,7 +19,7 @@ from pipeline_tools.text.credentials import Credential
 
 log = logging.getLogger(__name__)
 
-OURS = ("repository", "candidate_repository")
+OURS = ("repository", "candidate_repository", "cache")
 """The options that name a repository of ours."""
 
 Source = Callable[[], Credential | None]

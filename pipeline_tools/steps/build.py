@@ -1,79 +1,59 @@
 """The build step: an image of the release's commit, pushed once, as a candidate."""
 
-import hashlib
-import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
 
 from pipeline_tools.errors import PipelineError, Refused
+from pipeline_tools.steps.build_request import LABEL, Options, Request, candidate_tag, request
+from pipeline_tools.steps.builders import Builder, Image, choose
 from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
-from pipeline_tools.text import pairs, references
-from pipeline_tools.text.receipt import Built, Receipt, Tagged
-from pipeline_tools.text.references import Repository
+from pipeline_tools.text import image_gates, manifests
+from pipeline_tools.text.image_gates import Dockerfile, Gates
+from pipeline_tools.text.receipt import Built, Receipt
+from pipeline_tools.text.recipes import Described, Recipe
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.checkout import Checkout
-    from pipeline_tools.adapters.docker import Docker
-    from pipeline_tools.adapters.registry import Registries
+    from pipeline_tools.adapters.context import Contexts, Tree
+    from pipeline_tools.adapters.registry import Registries, Registry
+
+__all__ = ["STEP", "Options", "Request", "candidate_tag", "record", "request"]
+
+log = logging.getLogger(__name__)
 
 SHOWN = 5
 """How many changed files a refusal names."""
 
-_LABEL = "org.opencontainers.image."
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about the build."""
-
-    repository: str | None = None
-    candidate_repository: str | None = None
-    context: str = "."
-    file: str | None = None
-    builder: str = "auto"
-    target: str | None = None
-    platform: str | None = None
-    build_arg: tuple[str, ...] = ()
-    reuse: bool = True
-    project_url: str | None = None
-    project_title: str | None = None
-    project_description: str | None = None
-    licenses: str | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """A candidate in `repository` of the commit that `tagged` names; `labels` are those known from the options."""
-
-    repository: Repository
-    tagged: Tagged
-    context: str
-    file: str
-    target: str | None
-    platform: str | None
-    build_args: tuple[tuple[str, str], ...]
-    reuse: bool
-    labels: tuple[tuple[str, str], ...]
-
 
 @dataclass(frozen=True)
 class Ports:
-    """The checkout to build, the registries, and what builds."""
+    """The checkout to build, what is sent of it, the registries, and what may build: the first that can does."""
 
     checkout: "Checkout"
+    contexts: "Contexts"
     registries: "Registries"
-    builder: "Docker"
+    builders: tuple[Builder, ...]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What the builder is sent: how many files and bytes, and which links lead out of the context."""
+
+    files: int = 0
+    size: int = 0
+    leading_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Facts:
     """What is known.
 
-    `head` is the commit checked out, `created` its time, `changed` the tracked files that differ from it,
-    `untracked` those in the context that git does not know; `tag`
-    the candidate's tag, and `digest` what it stands for in the registry.
+    `head` is the commit checked out, `created` the time of the commit that is built, `changed` the tracked files that
+    differ from it, `untracked` those in the context that git does not know; `tag` the candidate's tag, and `digest`
+    what it stands for in the registry; `refused` is what the gates say before anything is built.
     """
 
     head: str
@@ -83,6 +63,8 @@ class Facts:
     tag: str
     digest: str | None
     unread: tuple[PipelineError, ...]
+    sent: Sent = Sent()
+    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +82,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """Build `context` with `file`, label it, push it as `repository`:`tag`; or take what is there, at `digest`."""
+    """Build `context` with `file`, label it, push it as `repository`:`tag`; or take what is there, at `digest`.
+
+    `builder` is who builds and `chosen` why, once that is known.
+    """
 
     status: Status
     repository: str
@@ -109,22 +94,37 @@ class Plan:
     labels: Mapping[str, str]
     context: str
     file: str
+    git_context: bool
     target: str | None
-    platform: str | None
+    platforms: tuple[str, ...]
     build_args: Mapping[str, str]
+    secrets: tuple[str, ...]
+    cache: str | None
+    sent: Sent
     untracked: tuple[str, ...] = ()
+    builder: str | None = None
+    chosen: str = ""
     unread: tuple[PipelineError, ...] = ()
-    place: Repository = field(default=Repository("", ""), metadata=PRIVATE)
+    request: Request | None = field(default=None, metadata=PRIVATE)
+    recipe: Recipe = field(default=Recipe(), metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.status is Status.UNCHANGED:
             return
         yield f"+ {self.repository}:{self.tag}"
         yield f"    from {self.file} in {self.context}" + (f", stage {self.target}" if self.target else "")
-        if self.platform:
-            yield f"    for {self.platform}"
+        if self.builder:
+            yield f"    by {self.builder}" + (f" ({self.chosen})" if self.chosen else "")
+        if self.platforms:
+            yield f"    for {', '.join(self.platforms)}"
+        kind = "of the commit" if self.git_context else "of the checkout"
+        yield f"    with {self.sent.files} files {kind}, {self.sent.size} bytes"
         if self.untracked:
             yield f"    with files that git does not know: {_named(self.untracked)}"
+        if self.sent.leading_out:
+            yield f"    with links out of the context, which are not followed: {_named(self.sent.leading_out)}"
+        yield from (f"    secret {name}" for name in self.secrets)
+        yield from ([f"    cache {self.cache}"] if self.cache else [])
         yield from (f"    argument {key}={value}" for key, value in self.build_args.items())
         yield from (f"    label {key}={value}" for key, value in self.labels.items())
 
@@ -132,110 +132,125 @@ class Plan:
         return Outcome(self.status, self.repository, self.tag, self.digest)
 
 
-def request(options: Options, receipt: Receipt) -> Request:
-    """What to build: the commit that the receipt's tag is on.
-
-    Raises:
-        PipelineError: no tag yet, no repository, or an option against its grammar.
-    """
-    if receipt.tag is None:
-        raise PipelineError(
-            "which release? there is no version tag", hint="give --tag, or tag the commit first"
-        )
-    place = options.candidate_repository or options.repository
-    if not place:
-        raise PipelineError("which repository?", hint="give --repository, or set PT_REPOSITORY")
-    file = options.file or str(PurePosixPath(options.context) / "Dockerfile")
-    return Request(
-        repository=references.repository(place),
-        tagged=receipt.tag,
-        context=options.context,
-        file=file,
-        target=options.target,
-        platform=options.platform,
-        build_args=tuple(sorted(pairs.parse("--build-arg", options.build_arg).items())),
-        reuse=options.reuse,
-        labels=_labels(options, receipt.tag),
-    )
-
-
-def _labels(options: Options, tagged: Tagged) -> tuple[tuple[str, str], ...]:
-    """The labels that need no checkout (OCI image spec 1.1, annotations.md); an empty one says nothing and is left out."""
-    known = {
-        "title": options.project_title,
-        "description": options.project_description,
-        "url": options.project_url,
-        "source": options.project_url,
-        "version": tagged.version,
-        "revision": tagged.commit,
-        "licenses": options.licenses,
-    }
-    return tuple((_LABEL + key, value) for key, value in known.items() if value)
-
-
 def facts(request: Request, ports: Ports) -> Facts:
     read = Reading()
-    if ports.checkout.inside(request.context).is_file():
-        raise PipelineError(f"{request.context} is not a folder", hint="see --context")
-    tag = candidate_tag(request, _dockerfile(request, ports))
+    tree = _tree(request, ports)
+    dockerfile = _dockerfile(request, tree)
+    tag = candidate_tag(request, dockerfile.text.encode("utf-8", "surrogateescape"))
     digest = None
     if request.reuse:
-        digest = read(None, ports.registries.at(request.repository).head, request.repository.name, tag)
+        digest = read(None, _candidate, request, ports, tag)
     return Facts(
         head=ports.checkout.head,
-        untracked=tuple(ports.checkout.untracked_files(request.context)),
-        created=ports.checkout.commit_time(ports.checkout.head),
-        changed=tuple(ports.checkout.changed_files()),
+        created=ports.checkout.commit_time(_built(request, ports)),
+        changed=() if request.git_context else tuple(ports.checkout.changed_files()),
+        untracked=() if request.git_context else tuple(ports.checkout.untracked_files(request.context)),
         tag=tag,
         digest=digest,
         unread=read.unread,
+        sent=Sent() if digest else _sent(request, ports, tree),
+        refused=tuple(image_gates.of_dockerfile(request.gates, dockerfile)),
     )
 
 
-def _dockerfile(request: Request, ports: Ports) -> bytes:
-    path = ports.checkout.inside(request.file)
+def _built(request: Request, ports: Ports) -> str:
+    """The commit whose files are built."""
+    return request.tagged.commit if request.git_context else ports.checkout.head
+
+
+def _tree(request: Request, ports: Ports) -> "Tree":
+    if not request.git_context:
+        return ports.contexts.checkout()
+    seconds = ports.checkout.commit_seconds(request.tagged.commit)
+    return ports.contexts.commit(request.tagged.commit, seconds, request.context, request.file)
+
+
+def _dockerfile(request: Request, tree: "Tree") -> Dockerfile:
+    if tree.inside(request.context).is_file():
+        raise PipelineError(f"{request.context} is not a folder", hint="see --context")
+    path = tree.inside(request.file)
     if not path.is_file():
         raise PipelineError(f"there is no {request.file}", hint="see --file and --context")
-    return path.read_bytes()
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    return Dockerfile(request.file, text, request.recipe.build_args, request.recipe.target)
 
 
-def candidate_tag(request: Request, dockerfile: bytes) -> str:
-    """`sha-<commit>-<inputs>`: the same commit and build inputs have the same candidate.
+def _sent(request: Request, ports: Ports, tree: "Tree") -> Sent:
+    found = ports.contexts.measured(tree.inside(request.context), tree.inside(request.file))
+    return Sent(found.files, found.size, found.leading_out)
 
-    The commit in full: with a SHA-256 commit it has 77 of an OCI tag's 128 characters.
+
+def _candidate(request: Request, ports: Ports, tag: str) -> str | None:
+    """The digest that the candidate's tag stands for, if it keeps the gates; None where there is none.
+
+    Raises:
+        Refused: it does not, or says that it is of another commit: then we did not make it.
     """
-    inputs = {
-        "dockerfile": hashlib.sha256(dockerfile).hexdigest(),
-        "context": request.context,
-        "build_args": dict(request.build_args),
-        "target": request.target,
-        "platform": request.platform,
-    }
-    canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
-    return f"sha-{request.tagged.commit}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"
+    registry, name = ports.registries.at(request.repository), request.repository.name
+    digest = registry.head(name, tag)
+    if digest is None:
+        return None
+    for image in _described(registry, name, digest):
+        revision = image.labels.get(manifests.REVISION)
+        if revision != request.tagged.commit:
+            raise Refused(
+                f"{request.repository}:{tag} is labelled with the commit {revision or 'none'}, not {request.tagged.commit}",
+                hint="it was not made here: who may push there? --no-reuse builds it anew and overwrites it",
+            )
+        _pass(request.gates, image, Dockerfile(f"{request.repository}:{tag}", "", {}, None))
+    return digest
+
+
+def _described(registry: "Registry", name: str, digest: str) -> Iterator[Described]:
+    """What the images of a manifest say of themselves; sizes are as they are stored, so less than unpacked."""
+    manifest = registry.get(name, digest)
+    for image in (
+        [registry.get(name, child) for child in manifest.images()] if manifest.is_index else [manifest]
+    ):
+        config = image.config()
+        sizes = [layer.size for layer in image.layers()]
+        yield manifests.described(registry.config(name, config) if config else b"{}", sizes)
+
+
+def _pass(gates: Gates, image: Described, dockerfile: Dockerfile) -> None:
+    """Raises Refused where the image does not keep the gates."""
+    for refused in image_gates.of_image(gates, image, dockerfile):
+        raise refused
 
 
 def plan(request: Request, facts: Facts) -> Plan:
     """Decide. What is checked out must be the commit that the image will name; else the plan says why it cannot be."""
+    labels = dict(sorted([*request.recipe.labels.items(), (f"{LABEL}created", facts.created)]))
     return Plan(
         status=Status.UNCHANGED if facts.digest else Status.PLANNED,
         repository=str(request.repository),
         tag=facts.tag,
         digest=facts.digest,
-        labels=dict(sorted([*request.labels, (f"{_LABEL}created", facts.created)])),
+        labels=labels,
         context=request.context,
         file=request.file,
-        target=request.target,
-        platform=request.platform,
-        build_args=dict(request.build_args),
-        unread=(*facts.unread, *_other(request, facts)),
+        git_context=request.git_context,
+        target=request.recipe.target,
+        platforms=request.recipe.platforms,
+        build_args=request.recipe.build_args,
+        secrets=tuple(secret.name for secret in request.recipe.secrets),
+        cache=request.recipe.cache,
+        sent=facts.sent,
+        unread=(*facts.unread, *_other(request, facts), *facts.refused),
         untracked=facts.untracked,
-        place=request.repository,
+        request=request,
+        recipe=replace(request.recipe, labels=labels, epoch=_seconds(facts.created)),
     )
 
 
+def _seconds(created: str) -> int:
+    return int(datetime.fromisoformat(created).timestamp())
+
+
 def _other(request: Request, facts: Facts) -> Iterator[PipelineError]:
-    """Why what is checked out is not the commit."""
+    """Why what is checked out is not the commit; a commit's own tree always is."""
+    if request.git_context:
+        return
     if facts.head != request.tagged.commit:
         yield Refused(
             f"{facts.head[:8]} is checked out, but {request.tagged.name} is on {request.tagged.commit[:8]}",
@@ -244,7 +259,8 @@ def _other(request: Request, facts: Facts) -> Iterator[PipelineError]:
     if facts.changed:
         yield Refused(
             f"uncommitted changes: {_named(facts.changed)}",
-            hint="commit or restore them: an image is labelled with the commit it is made of",
+            hint="commit or restore them, or build the commit alone with --git-context: "
+            "an image is labelled with the commit it is made of",
         )
 
 
@@ -254,40 +270,55 @@ def _named(files: tuple[str, ...]) -> str:
 
 
 def check(plan: Plan, ports: Ports) -> Plan:
-    """Prove that there is a builder, where one is needed."""
+    """Find who can build, where something is to be built."""
     if plan.status is not Status.PLANNED:
         return plan
     try:
-        ports.builder.ready()
+        builder, chosen = choose(plan.recipe, ports.builders)
     except PipelineError as error:
         return replace(plan, unread=(*plan.unread, error))
-    return plan
+    log.info("building with %s%s", builder.name, f": {chosen}" if chosen else "")
+    return replace(plan, builder=builder.name, chosen=chosen)
 
 
 def apply(plan: Plan, ports: Ports) -> Outcome:
-    """Build, push, and see that the registry has it.
+    """Build, hold it against the gates, push, and see that the registry has it.
 
     Raises:
-        PipelineError: it does not build, or is not there after the push.
+        PipelineError: it does not build, or is not there after the push. Refused: a gate says no; nothing was pushed.
     """
-    image = f"{plan.repository}:{plan.tag}"
-    ports.builder.build(
-        image,
-        context=ports.checkout.inside(plan.context),
-        file=ports.checkout.inside(plan.file),
-        labels=plan.labels,
-        build_args=plan.build_args,
-        target=plan.target,
-        platform=plan.platform,
-    )
-    digest = ports.builder.push(plan.repository, plan.tag, ports.registries.credential(plan.place))
+    request = cast("Request", plan.request)  # every plan of a request has it
+    builder = next(builder for builder in ports.builders if builder.name == plan.builder)
+    tree, image = _tree(request, ports), f"{plan.repository}:{plan.tag}"
+    context, file = tree.inside(plan.context), tree.inside(plan.file)
+    with builder.building(plan.recipe, context, file, image) as built:
+        for described in built.described():
+            _pass(request.gates, described, _dockerfile(request, tree))
+        digest = _published(plan, request, built, ports)
     # By digest: the tag may be another run's by now, which built the same.
-    if ports.registries.at(plan.place).head(plan.place.name, digest) is None:
+    if ports.registries.at(request.repository).head(request.repository.name, digest) is None:
         raise PipelineError(
             f"{image} was pushed as {digest}, but the registry does not have it",
             hint="do the engine and this job reach the same registry?",
         )
     return replace(plan.foreseen(), status=Status.DONE, digest=digest)
+
+
+def _published(plan: Plan, request: Request, built: Image, ports: Ports) -> str:
+    """The candidate's digest: ours, or that of another pipeline of this commit that was quicker."""
+
+    def other() -> str | None:
+        return _candidate(request, ports, plan.tag) if request.reuse else None
+
+    if found := other():
+        log.info("%s:%s has been built meanwhile; taking that", plan.repository, plan.tag)
+        return found
+    try:
+        return built.push(request.repository, plan.tag, ports.registries.at(request.repository))
+    except Refused:  # the tag is immutable, and has come between the look and the push
+        if found := other():
+            return found
+        raise
 
 
 def record(receipt: Receipt, outcome: Outcome) -> Receipt:

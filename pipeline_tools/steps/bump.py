@@ -268,7 +268,7 @@ def check(plan: Plan, ports: Ports) -> Plan:
         return plan
     for image in plan.request.edit.images if plan.request.check_image else ():
         if image.digest != UNKNOWN_DIGEST:
-            image_check.check(image, plan.request.platform, ports.registries())
+            image_check.check(image, plan.request.platforms, ports.registries())
     return _proved(plan, plan.tip, plan.request, ports) if plan.request.render else plan
 
 

@@ -28,7 +28,7 @@ class Options:
     render: bool = True
     dependents: bool = False
     check_image: bool = False
-    platform: str | None = None
+    platform: tuple[str, ...] = ()
     skip_ci: bool = False
     via_merge_request: bool = False
     label: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Request:
     """Make `edit` in `overlays` (folders, or globs of them) of `project`, the env repository.
 
     `trailers` go under the commit's message; `Bump-Id` among them names this bump for good. `override` is a reason to
-    overrule the env repository's rules. `check_image`: ask the registry first, for `platform` too.
+    overrule the env repository's rules. `check_image`: ask the registry first, for the `platforms` too.
     """
 
     project: str
@@ -74,7 +74,7 @@ class Request:
     render: bool
     dependents: bool
     check_image: bool
-    platform: str | None
+    platforms: tuple[str, ...]
     push_options: tuple[str, ...]
     proposal: Proposal | None
 
@@ -114,7 +114,7 @@ def request(options: Options, receipt: Receipt) -> Request:
         render=options.render,
         dependents=options.dependents,
         check_image=options.check_image,
-        platform=options.platform,
+        platforms=options.platform,
         push_options=("ci.skip",) if options.skip_ci else (),
         proposal=_proposal(options) if options.via_merge_request else None,
     )

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pipeline_tools.adapters.registry import Registries, Registry
 
 
-def check(image: Image, platform: str | None, registries: "Registries") -> None:
-    """See that the image's tag and digest are one in the registry, and that it runs on `platform` (os/arch[/variant]).
+def check(image: Image, platforms: tuple[str, ...], registries: "Registries") -> None:
+    """See that the image's tag and digest are one in the registry, and that it runs on all `platforms` (os/arch[/variant]).
 
     Raises:
         PipelineError: the tag is not there or stands for another digest, or the platform is missing;
@@ -27,7 +27,7 @@ def check(image: Image, platform: str | None, registries: "Registries") -> None:
             f"{image.repository}:{image.tag} is {found} in the registry, not {image.digest}",
             hint="the tag was moved after the push: give the digest that you mean",
         )
-    if platform:
+    for platform in platforms:
         _must_have(registry, place.name, found, platform)
 
 

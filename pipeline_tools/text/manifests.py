@@ -5,11 +5,12 @@ Sources: OCI image spec 1.1, manifest.md, image-index.md, config.md; Docker's "I
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline_tools.errors import PipelineError
+from pipeline_tools.text.recipes import Described, Layer
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -95,6 +96,10 @@ class Manifest:
         """The descriptors that an index lists, with all their members (descriptor.md); none of an image."""
         return tuple(self._rows("manifests"))
 
+    def layers(self) -> tuple[Blob, ...]:
+        """The layers of an image, in their order."""
+        return tuple(_blob(row) for row in self._rows("layers"))
+
     def config(self) -> Blob | None:
         """The image's config; None of an index."""
         return next((_blob(row) for row in self._config()), None)
@@ -121,6 +126,12 @@ def referrers_tag(digest: str) -> str:
     return digest.replace(":", "-", 1)
 
 
+def media_type(raw: bytes) -> str:
+    """What a manifest's bytes say they are; of those that do not say, what their fields tell (manifest.md, `mediaType`)."""
+    data = _object(raw, digest(raw))
+    return str(data.get("mediaType") or (OCI_INDEX if "manifests" in data else OCI_MANIFEST))
+
+
 def labels(config: bytes) -> dict[str, str]:
     """The labels in an image's config (OCI image spec 1.1, config.md, `config.Labels`)."""
     inner = _object(config, digest(config)).get("config")
@@ -131,6 +142,17 @@ def labels(config: bytes) -> dict[str, str]:
 def platform(config: bytes) -> str:
     """What an image runs on, by its config: os/architecture[/variant] (OCI image spec 1.1, config.md)."""
     return _platform(_object(config, digest(config)))
+
+
+def described(config: bytes, sizes: Sequence[int]) -> Described:
+    """What an image's config says, its layers of these `sizes` each with what made it (config.md, `history`)."""
+    data = _object(config, digest(config))
+    inner = data.get("config") or {}
+    history = [row for row in data.get("history") or [] if not row.get("empty_layer")]
+    made_by = [str(row.get("created_by", "")) for row in history]
+    made_by += [""] * (len(sizes) - len(made_by))
+    layers = tuple(Layer(size, words) for size, words in zip(sizes, made_by, strict=False))
+    return Described(str(inner.get("User") or ""), labels(config), layers, _platform(data))
 
 
 def _platform(row: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from pipeline_tools.adapters.docker_config import Logins
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.recipes import Recipe
 from sandbox.proxy import Fault, refusal
 from tests import registry_images as images
 from tests.conftest import CI_PASSWORD, CI_USER, READER, READER_PASSWORD
@@ -49,15 +50,10 @@ def build(
 ) -> None:
     path = file or directory / "Dockerfile"
     path.write_text(dockerfile)
-    docker.build(
-        image,
-        context=directory,
-        file=path,
-        labels={"made.by": "us"},
-        build_args=build_args or {},
-        target=target,
-        platform=platform,
-    )
+    platforms = (platform,) if platform else ()
+    recipe = Recipe({"made.by": "us"}, build_args or {}, target, platforms)
+    with docker.building(recipe, directory, path, image):
+        """It is in the engine."""
 
 
 def run(engine: Engine, image: str, *words: str) -> str:

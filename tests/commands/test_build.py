@@ -2,10 +2,14 @@
 
 import base64
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
+from sandbox import parts
 from sandbox.engine import Engine
+from sandbox.pytest_parts import require
 from sandbox.registry import Registry
 from tests import registry_images as images
 from tests.conftest import CI_PASSWORD, CI_USER
@@ -78,3 +82,52 @@ def test_the_tagged_commit_is_what_is_built(ready: World) -> None:
     message, hint = error(ready.run("build", "--tag", "v1.0.0", exit_code=3))
     assert "v1.0.0 is on" in message
     assert hint == "git checkout v1.0.0"
+
+
+def test_a_build_secret_is_masked_and_in_no_layer(
+    ready: World, token_registry: Registry, repository: str
+) -> None:
+    require(parts.BUILDAH, parts.BUSYBOX)
+    shutil.copy(str(parts.BUSYBOX.find("busybox")), ready.app / "www" / "busybox")
+    run = 'RUN --mount=type=secret,id=key echo "it is $(/busybox cat /run/secrets/key)"\n'
+    shell = 'SHELL ["/busybox", "sh", "-c"]\n'
+    (ready.app / "Dockerfile").write_text(f"FROM scratch\nCOPY www/busybox /busybox\n{shell}{run}")
+    ready.commit("feat: a secret")
+    ready.tag("v1.1.0")
+    words = ("build", "-v", "--builder", "buildah", "--build-secret", "key=env:LENT")
+    result = ready.run(*words, LENT="a-lent-secret")
+    assert "a-lent-secret" not in result.output
+    assert "it is [MASKED]" in result.output
+    assert images.contents(token_registry, repository)
+
+
+def test_a_build_secret_that_is_not_there(ready: World) -> None:
+    message, hint = error(ready.run("build", "--build-secret", "key=env:NOWHERE", exit_code=1))
+    assert "there is no variable NOWHERE" in message
+    assert "protected" in hint
+    assert "cannot be read" in error(ready.run("build", "--build-secret", "key=/nowhere", exit_code=1))[0]
+
+
+def test_an_engine_takes_no_build_secret(ready: World) -> None:
+    words = ("build", "--builder", "docker", "--build-secret", "key=env:LENT")
+    assert "docker cannot do --build-secret" in error(ready.run(*words, exit_code=1, LENT="a-lent-secret"))[0]
+
+
+def test_nothing_here_can_build(ready: World, tmp_path: Path) -> None:
+    git_only = tmp_path / "bin"
+    git_only.mkdir()
+    (git_only / "git").symlink_to(str(shutil.which("git")))
+    environment = {"DOCKER_HOST": f"unix://{tmp_path}/none.sock", "PATH": str(git_only)}
+    message = ready.run("build", exit_code=1, **environment).stderr
+    for said in ("docker does not answer", "buildah is not installed", "buildctl is not installed"):
+        assert said in message
+
+
+def test_the_commits_files_alone(ready: World, token_registry: Registry, repository: str) -> None:
+    (ready.app / "Dockerfile").write_text("FROM nothing:1\n")
+    answer = ready.json("build", "--git-context")
+    assert answer["plan"]["git_context"] is True
+    assert answer["plan"]["builder"] == "docker"
+    assert images.contents(token_registry, repository) == {
+        answer["result"]["tag"]: answer["result"]["digest"]
+    }

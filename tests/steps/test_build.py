@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pipeline_tools.adapters.checkout import Checkout
+from pipeline_tools.adapters.context import Contexts
 from pipeline_tools.adapters.docker import Docker
 from pipeline_tools.adapters.registry import Registries
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
@@ -81,7 +83,7 @@ def test_the_candidates_tag_names_commit_and_inputs() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"build_arg": ("A=2",)}, {"target": "test"}, {"platform": "linux/arm64"}, {"context": "web"}],
+    [{"build_arg": ("A=2",)}, {"target": "test"}, {"platform": ("linux/arm64",)}, {"context": "web"}],
 )
 def test_other_inputs_are_another_candidate(changes: dict[str, Any]) -> None:
     assert build.candidate_tag(request(**changes), b"") != build.candidate_tag(request(), b"")
@@ -109,7 +111,7 @@ def test_a_candidate_that_is_there_is_taken() -> None:
 
 
 def test_the_plan_shows_what_will_be() -> None:
-    plan = build.plan(request(build_arg=("A=1",), target="web", platform="linux/amd64"), FACTS)
+    plan = build.plan(request(build_arg=("A=1",), target="web", platform=("linux/amd64",)), FACTS)
     text = "\n".join(plan.lines())
     for word in ("sha-tag", "stage web", "linux/amd64", "argument A=1", f"image.revision={COMMIT}"):
         assert word in text
@@ -154,7 +156,8 @@ class World:
         self.app, self.server, self.repository = app, server, repository
         credential = Credential(CI_USER, Secret(password))
         self.docker = Docker(engine)
-        self.ports = build.Ports(Checkout(app), Registries(lambda _: credential), self.docker)
+        registries = Registries(lambda _: credential)
+        self.ports = build.Ports(Checkout(app), Contexts(app, os.environ), registries, (self.docker,))
         self.commit = git(app, "rev-parse", "HEAD")
 
     def request(self, **changes: Any) -> build.Request:
@@ -210,7 +213,7 @@ def test_a_candidate_is_built_pushed_and_found_again(world: World) -> None:
     with world.server.recording() as exchanges:
         again = world.run(project_title="App")
     assert again == dataclasses.replace(outcome, status=Status.UNCHANGED)
-    assert [exchange.method for exchange in exchanges] == ["HEAD"]
+    assert [exchange.method for exchange in exchanges] == ["HEAD", "GET", "GET"]
 
 
 def test_no_reuse_builds_again(world: World) -> None:
@@ -229,7 +232,7 @@ def test_a_dry_run_writes_nothing(world: World) -> None:
 
 def test_a_dry_run_without_engine_and_registry(world: World, tmp_path: Path) -> None:
     listener = Listener()
-    world.ports = dataclasses.replace(world.ports, builder=Docker(f"unix://{tmp_path}/none.sock"))
+    world.ports = dataclasses.replace(world.ports, builders=(Docker(f"unix://{tmp_path}/none.sock"),))
     with world.server.failing(Fault(answer=refusal(403), times=None)):
         assert world.run(dry_run=True, listener=listener).status is Status.PLANNED
         with pytest.raises(Denied):
@@ -240,7 +243,7 @@ def test_a_dry_run_without_engine_and_registry(world: World, tmp_path: Path) -> 
 
 
 def test_docker_is_not_running(world: World, tmp_path: Path) -> None:
-    world.ports = dataclasses.replace(world.ports, builder=Docker(f"unix://{tmp_path}/none.sock"))
+    world.ports = dataclasses.replace(world.ports, builders=(Docker(f"unix://{tmp_path}/none.sock"),))
     with pytest.raises(PipelineError, match="docker does not answer") as caught:
         world.run()
     assert caught.value.exit_code == 1

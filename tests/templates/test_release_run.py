@@ -169,7 +169,7 @@ def test_a_value_in_a_script_line_would_be(world: World, tmp_path: Path) -> None
     assert marker.exists()
 
 
-@pytest.mark.parametrize("name", ["repository", "candidate_repository", "licenses", "platform", "job_prefix"])
+@pytest.mark.parametrize("name", ["repository", "candidate_repository", "licenses", "cache", "job_prefix"])
 def test_a_hostile_word_makes_no_pipeline(world: World, runner: Runner, tmp_path: Path, name: str) -> None:
     marker = tmp_path / "executed"
     with_inputs(world.app, **{name: hostile(marker)})

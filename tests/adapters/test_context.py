@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline_tools.adapters.context import Contexts
+from pipeline_tools.errors import PipelineError
+from tests.steps.driving import application
+from tests.world import git
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EPOCH = 1_700_000_000
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    return application(tmp_path / "app")
+
+
+@pytest.fixture
+def contexts(app: Path) -> Iterator[Contexts]:
+    with Contexts(app, os.environ) as made:
+        yield made
+
+
+def commit(app: Path) -> str:
+    git(app, "add", "--all")
+    git(app, "commit", "--quiet", "--message", "change")
+    return git(app, "rev-parse", "HEAD")
+
+
+def written(contexts: Contexts, commit: str, *wanted: str) -> dict[str, str]:
+    root = contexts.commit(commit, EPOCH, *(wanted or (".",))).root
+    return {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_dirty_checkout_cannot_leak_in(app: Path, contexts: Contexts) -> None:
+    head = git(app, "rev-parse", "HEAD")
+    (app / "page").write_text("changed\n")
+    (app / "left-over").write_text("x")
+    (app / ".git" / "info" / "attributes").write_text("* text eol=crlf\n")
+    assert written(contexts, head) == {
+        "Dockerfile": "FROM busybox:1.35\nCOPY page /page\n",
+        "page": "hello\n",
+    }
+
+
+def test_every_byte_is_the_commits_whatever_its_attributes_say(app: Path, contexts: Contexts) -> None:
+    (app / ".gitattributes").write_text("page export-ignore\nid export-subst ident\n* eol=crlf\n")
+    content = b"$Format:%H$ $Id$\nzwei\n" + b"\xff" * 3_000_000
+    (app / "id").write_bytes(content)
+    (app / "-odd *[name] \xfc").write_text("odd")
+    root = contexts.commit(commit(app), EPOCH, ".").root
+    assert (root / "id").read_bytes() == content
+    assert (root / "page").read_text() == "hello\n"
+    assert (root / "-odd *[name] \xfc").read_text() == "odd"
+
+
+def test_modes_times_and_links(app: Path, contexts: Contexts) -> None:
+    (app / "bin").mkdir()
+    (app / "bin" / "run").write_text("#!/bin/sh\n")
+    (app / "bin" / "run").chmod(0o755)
+    (app / "link").symlink_to("bin/run")
+    before = os.umask(0o077)
+    try:
+        root = contexts.commit(commit(app), EPOCH, ".").root
+    finally:
+        os.umask(before)
+    modes = {
+        path.name: oct(path.lstat().st_mode & 0o777) for path in root.rglob("*") if not path.is_symlink()
+    }
+    assert modes == {"bin": "0o755", "run": "0o755", "Dockerfile": "0o644", "page": "0o644"}
+    assert os.readlink(root / "link") == "bin/run"  # noqa: PTH115 (its text, not a path)
+    assert {int(path.lstat().st_mtime) for path in root.rglob("*")} == {EPOCH}
+
+
+def test_only_what_is_wanted(app: Path, contexts: Contexts) -> None:
+    (app / "web").mkdir()
+    (app / "web" / "index.html").write_text("web")
+    head = commit(app)
+    assert written(contexts, head, "./web/", "Dockerfile").keys() == {"web/index.html", "Dockerfile"}
+
+
+def test_nothing_stays(app: Path) -> None:
+    with Contexts(app, os.environ) as contexts:
+        root = contexts.commit(git(app, "rev-parse", "HEAD"), EPOCH, ".").root
+        assert contexts.commit(git(app, "rev-parse", "HEAD"), EPOCH, ".").root == root
+        assert root.exists()
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("path", ["../", "/etc"])
+def test_a_path_that_leads_out(app: Path, contexts: Contexts, path: str) -> None:
+    with pytest.raises(PipelineError, match="outside the checkout"):
+        contexts.commit(git(app, "rev-parse", "HEAD"), EPOCH, path)
+
+
+def test_what_is_no_part_of_the_commit(app: Path, contexts: Contexts) -> None:
+    (app / "big").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(PipelineError, match="big is in Git LFS"):
+        contexts.commit(commit(app), EPOCH, ".")
+    git(app, "update-index", "--add", "--cacheinfo", f"160000,{'a' * 40},module")
+    git(app, "commit", "--quiet", "--message", "a module")
+    with pytest.raises(PipelineError, match="module is a submodule"):
+        contexts.commit(git(app, "rev-parse", "HEAD"), EPOCH, ".")
+
+
+def test_what_is_sent_is_measured(app: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("x" * 1000)
+    (app / "out").symlink_to(tmp_path / "outside")
+    (app / "in").symlink_to("page")
+    (app / "big.log").write_text("x" * 500)
+    (app / ".dockerignore").write_text("# comment\n.git\n*.log\n")
+    sent = Contexts.measured(app, app / "Dockerfile")
+    names = ("Dockerfile", "page", ".dockerignore")
+    assert (sent.files, sent.size) == (3, sum((app / name).stat().st_size for name in names))
+    assert sent.leading_out == ("out",)
