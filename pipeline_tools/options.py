@@ -48,6 +48,14 @@ class Setting(click.Option):
             raise click.BadParameter("not a JSON array", ctx=ctx, param=self) from None
 
 
+class Words(Setting):
+    """A repeatable option of plain words, which may also stand in one value with commas between."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        words = [word.strip() for text in value or () for word in str(text).split(",")]
+        return super().type_cast_value(ctx, tuple(word for word in words if word))
+
+
 class SecretSetting(click.Option):
     """A secret: its value from the variable, or from the file that the option names; never from an argument."""
 
@@ -91,7 +99,7 @@ class KeySetting(SecretSetting):
 
 
 def _setting(flag: str, variable: str | list[str], text: str, **kwargs: Any) -> Callable[[F], F]:
-    return click.option(flag, cls=Setting, envvar=variable, show_envvar=True, help=text, **kwargs)
+    return click.option(flag, **{"cls": Setting, **kwargs}, envvar=variable, show_envvar=True, help=text)
 
 
 SECRET_VARIABLES: set[str] = {"VAULT_ID_TOKEN", "VAULT_TOKEN"}
@@ -191,8 +199,8 @@ CATALOGUE: Mapping[str, Callable[[Any], Any]] = {
     "reuse": click.option("--reuse/--no-reuse", cls=Setting, envvar="PT_REUSE", show_envvar=True, default=True,
                           help="Take a candidate of the same commit and build inputs as it is."),
     "source": _setting("--source", "PT_SOURCE", "Candidate to publish. Default: the receipt's.", metavar="IMAGE@DIGEST"),
-    "moving": _setting("--moving", "PT_MOVING", "Moving tag to move forward. Repeatable.", **_MANY,
-                       type=click.Choice(["minor", "major", "latest"])),
+    "moving": _setting("--moving", "PT_MOVING", "Moving tags to move forward, with commas between. Repeatable.",
+                       **_MANY, cls=Words, type=click.Choice(["minor", "major", "latest"])),
     # bump and trigger
     "env_project": _setting("--env-project", "PT_ENV_PROJECT", "The env repository: its GitLab path or its address.",
                             metavar="PATH|URL"),
