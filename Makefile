@@ -10,7 +10,7 @@ FAST := not servers and not docker and not registry and not kustomize and not gi
 # A file's tests share a worker, and so what its module fixtures made; each worker starts its own servers, once, and
 # only those its tests ask for (an engine is up in 0.2 s). Not loadgroup: pytest-xdist 3.8 groups by a name that
 # pytest 9.2 no longer reads.
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast lint docs bench pins wheel parts clean

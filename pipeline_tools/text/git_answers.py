@@ -13,7 +13,7 @@ _DENIED = re.compile(
     re.IGNORECASE,
 )
 _SSH = re.compile(
-    r"^.*(Host key verification failed|Permission denied \(|Load key|no mutual signature).*$", re.MULTILINE
+    r"^.*(Host key verification failed|Permission denied \(|no mutual signature).*$", re.MULTILINE
 )
 """What ssh(1) says before git says that it could not read."""
 _AWAY = re.compile(
