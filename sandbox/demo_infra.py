@@ -47,7 +47,7 @@ class Infra:
             "CI_JOB_TOKEN": self.gitlab.job_token(self.project, job=job),
             "CI_JOB_ID": str(job.id),
             "CI_JOB_URL": f"{page}/jobs/{job.id}",
-            "CI_PIPELINE_URL": f"{page}/pipelines/{job.id}",
+            "CI_PIPELINE_URL": f"{page}/pipelines/{int(job.sha[:5], 16)}",  # one for all jobs of a commit
             **({"CI_MERGE_REQUEST_IID": str(merge_request)} if merge_request else {}),
         }
 
