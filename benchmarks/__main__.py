@@ -19,8 +19,8 @@ from sandbox.openbao import OpenBao
 PAGE = parts.ROOT / "docs" / "benchmarks.md"
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench`; each row compares two things measured alternately in one run, and the best of {runs} runs
-counts. Seconds depend on the machine ({machine}), ratios much less.
+Written by `make bench`; each row compares two things measured in one run; of times the best counts, of {runs} rounds for what is short and of
+fewer for what is long. Seconds depend on the machine ({machine}), ratios much less.
 
 | what | against | ours | theirs | ratio | goal |
 |---|---|---|---|---|---|

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError
-from pipeline_tools.text import terraform_plan
+from pipeline_tools.text import passport, terraform_plan
+from pipeline_tools.text.packages import Place
 from pipeline_tools.text.passport import Made, Mode, Passport, State, Tool
 from pipeline_tools.text.state_backend import StateBackend, slug
 from pipeline_tools.text.terraform_plan import Summary
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.checkout import Checkout
+    from pipeline_tools.adapters.gitlab_records import Records
     from pipeline_tools.adapters.terraform import Terraform
     from pipeline_tools.text.masks import Mask
 
@@ -168,6 +170,17 @@ def summarise(path: Path, root: Root, shop: Workshop) -> Summary:
     """What a plan file holds, streamed from `terraform show -json`."""
     with shop.terraform.show(path) as stream:
         return terraform_plan.read(stream, root.key)
+
+
+def kept(place: Place, root: str, registry: "Records") -> Passport | None:
+    """The passport at a place of the package registry, if it is of this root. Whose it is, its seal says.
+
+    Raises:
+        PipelineError: there is something else, or too much of it.
+    """
+    content = registry.package_file(place.name, place.version, place.file, most=passport.LARGEST)
+    found = passport.loads(content, f"the passport in package {place.name}") if content else None
+    return found if found and found.root == root else None
 
 
 def digest(path: Path) -> str:

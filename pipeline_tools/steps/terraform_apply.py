@@ -202,14 +202,12 @@ def _done_by(request: Request, made: Passport, ports: Ports) -> Made | None:
     """Who applied this plan already: whoever may run a pipeline may write packages, but not with our seal."""
     if ports.registry is None:
         return None
-    key, found = request.root.key, _read(packages.applied(made.root, made.plan), ports.registry)
+    key, found = (
+        request.root.key,
+        planning.kept(packages.applied(made.root, made.plan), made.root, ports.registry),
+    )
     is_ours = found is not None and (not key or found.verify(key))
     return found.made if found and is_ours and found.plan == made.plan else None
-
-
-def _read(place: Place, registry: "Records") -> Passport | None:
-    content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
-    return passport.loads(content, f"the passport in package {place.name}") if content else None
 
 
 def _afresh(request: Request, ports: Ports, made: Passport) -> Planned:

@@ -9,7 +9,7 @@ from pipeline_tools.errors import PipelineError, Refused
 from pipeline_tools.steps import planning
 from pipeline_tools.steps.planning import Planned, Root, Workshop
 from pipeline_tools.steps.shape import PRIVATE, Reading, Status, Step
-from pipeline_tools.text import packages, passport, plan_review, terraform_note
+from pipeline_tools.text import packages, plan_review, terraform_note
 from pipeline_tools.text.passport import Made, Passport
 
 if TYPE_CHECKING:
@@ -94,11 +94,8 @@ def facts(request: Request, ports: Ports) -> Facts:
 
 def _applied(root: Root, registry: "Records") -> Passport | None:
     """What was applied last, as the holder of our key says it: whoever may run a pipeline may write packages."""
-    place = packages.last_applied(root.path)
-    content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
-    found = passport.loads(content, f"the passport in package {place.name}") if content else None
-    is_ours = found is not None and (not root.key or found.verify(root.key))
-    return found if found and is_ours and found.root == root.path else None
+    found = planning.kept(packages.last_applied(root.path), root.path, registry)
+    return found if found and (not root.key or found.verify(root.key)) else None
 
 
 def separate(planned: Planned, applied: Passport | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

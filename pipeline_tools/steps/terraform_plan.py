@@ -135,9 +135,7 @@ def facts(request: Request, ports: Ports) -> Facts:
 def _reviewed(fresh: Passport, registry: "Records") -> Passport | None:
     """The passport of the merge request that had exactly this content."""
     place = packages.reviewed(fresh.root, fresh.mode, fresh.trees, fresh.lock_file)
-    content = registry.package_file(place.name, place.version, place.file, most=packages.MOST)
-    found = passport.loads(content, f"the passport in package {place.name}") if content else None
-    return found if found and found.root == fresh.root else None
+    return planning.kept(place, fresh.root, registry)
 
 
 def _merged(made: Made, notes: "Records | None") -> tuple[int, ...] | None:

@@ -14,8 +14,6 @@ from pipeline_tools.text.state_backend import slug
 FILE = "passport.json"
 HOLDERS = "holders.json"
 MOST_HOLDERS = 5
-MOST = 64 * 1024 * 1024
-"""Bytes of a passport that are read: more than a plan of any size makes, less than hurts."""
 
 
 @dataclass(frozen=True)
