@@ -32,7 +32,7 @@ lint: $(VENV)/.project ## style, types, layers, shell, Dockerfiles, our own pipe
 	$(STAGE) "lint: ruff check" $(BIN)/ruff check --quiet .
 	$(STAGE) "lint: ruff format" $(BIN)/ruff format --quiet --check .
 	$(STAGE) "lint: types" $(BIN)/mypy
-	$(STAGE) "lint: shell" $(BIN)/shellcheck .ci/run .ci/stage
+	$(STAGE) "lint: shell" $(BIN)/shellcheck .ci/run .ci/stage sandbox/gitlab/hook_client.sh
 	$(STAGE) "lint: templates" $(BIN)/yamllint --strict -d '{extends: relaxed, rules: {line-length: {max: 120}}}' ci_templates examples runner
 	$(STAGE) "lint: .gitlab-ci.yml" $(BIN)/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 ifneq ($(wildcard images/*/Dockerfile),)

@@ -1,14 +1,12 @@
 """The server's side of git hooks: decide before a push is accepted, start pipelines after it."""
 
-import json
 import re
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 from sandbox.gitlab import ci, repository
 from sandbox.gitlab.model import Project, State, Token
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
     from sandbox.gitlab.model import Hook
 
-CLIENT = Path(__file__).with_name("hook_client.py")
+CLIENT = Path(__file__).with_name("hook_client.sh")
 EVENTS = ("pre-receive", "post-receive")
 
 
@@ -45,9 +43,7 @@ def install(directory: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for event in EVENTS:
         script = folder / event
-        script.write_text(
-            f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -IS {shlex.quote(str(CLIENT))} {event}\n"
-        )
+        script.write_text(f"#!/bin/sh\nexec {shlex.quote(str(CLIENT))} {event}\n")
         script.chmod(0o755)
     return folder
 
@@ -61,20 +57,22 @@ class Hooks:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> list[bytes]:
         source: IO[bytes] = environ["wsgi.input"]
-        request = json.loads(source.read(int(environ.get("CONTENT_LENGTH") or 0)))
-        pusher = self.pushers.get(request["key"])
-        answer = (
-            Answer(allowed=False) if pusher is None else self._answer(environ["PATH_INFO"], pusher, request)
-        )
-        body = json.dumps({"allowed": answer.allowed, "output": answer.output}).encode()
+        body = source.read(int(environ.get("CONTENT_LENGTH") or 0)).decode("utf-8", "surrogateescape")
+        pusher = self.pushers.get(environ.get("HTTP_X_PUSH", ""))
+        answer = Answer(allowed=False) if pusher is None else self._answer(environ["PATH_INFO"], pusher, body)
+        output = answer.output.encode()
         start_response(
             f"{HTTPStatus.OK.value} OK",
-            [("Content-Type", "application/json"), ("Content-Length", str(len(body)))],
+            [
+                ("Content-Type", "text/plain"),
+                ("Content-Length", str(len(output))),
+                ("X-Allowed", "yes" if answer.allowed else "no"),
+            ],
         )
-        return [body]
+        return [output]
 
-    def _answer(self, path: str, pusher: Pusher, request: dict[str, Any]) -> Answer:
-        push = _push(pusher, request)
+    def _answer(self, path: str, pusher: Pusher, body: str) -> Answer:
+        push = _push(pusher, body)
         if path.endswith("/pre-receive"):
             return check(push)
         if pusher.token.kind != "job":
@@ -83,11 +81,14 @@ class Hooks:
         return Answer(output=_invitation(push))
 
 
-def _push(pusher: Pusher, request: dict[str, Any]) -> Push:
-    extra: dict[str, str] = request["environment"]
-    rows = [line.split(" ", 2) for line in request["lines"].splitlines()]
-    changes = tuple(_seen(pusher.project, Change(*row), extra) for row in rows)
-    return Push(pusher.project, pusher.token.user, changes, tuple(request["options"]), extra)
+def _push(pusher: Pusher, body: str) -> Push:
+    """What the hook client says, a line each: `update OLD NEW REF`, `option TEXT`, `environment NAME=VALUE`."""
+    rows = [line.partition(" ")[::2] for line in body.split("\n")]
+    extra = dict(text.split("=", 1) for kind, text in rows if kind == "environment")
+    updates = [text.split(" ", 2) for kind, text in rows if kind == "update"]
+    changes = tuple(_seen(pusher.project, Change(old, new, ref), extra) for old, new, ref in updates)
+    options = tuple(text for kind, text in rows if kind == "option")
+    return Push(pusher.project, pusher.token.user, changes, options, extra)
 
 
 def _seen(project: Project, change: Change, extra: dict[str, str]) -> Change:
