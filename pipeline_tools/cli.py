@@ -6,6 +6,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +31,32 @@ COMMANDS = {
     "terraform": "Check, plan and apply Terraform roots as they were reviewed; find drift; remove locks.",
 }
 """Every command with its one-line help, so that `--help` and completion load none of them."""
+
+
+LATE = frozenset(
+    {
+        "pipeline_tools.adapters.gitlab",
+        "pipeline_tools.adapters.google",
+        "pipeline_tools.commands.bumping",
+        "pipeline_tools.commands.registry_access",
+        "pipeline_tools.steps.image_check",
+        "pipeline_tools.steps.proposing",
+        "pipeline_tools.steps.rendering",
+        "pipeline_tools.text.env_rules",
+    }
+)
+"""What many runs do without, or not at once. Whoever imports one of these as a module has it executed when something of
+it is first used; `from … import name` executes it there and then."""
+
+
+class Late:
+    """Finds the modules of `LATE` for the import system (`importlib.abc.MetaPathFinder`, which takes 3 ms to import)."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in LATE else None
+        if spec and spec.loader:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
 
 
 class Terminated(KeyboardInterrupt):
@@ -160,6 +188,7 @@ def _terminate(_number: int, _frame: "FrameType | None") -> NoReturn:
 def main() -> None:
     """The console script. Outside the boundary there is only what click itself finds wrong, and an early signal."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.meta_path.insert(0, Late())
     try:
         sys.exit(cli(prog_name="pipeline-tools", standalone_mode=False) or 0)
     except click.ClickException as error:

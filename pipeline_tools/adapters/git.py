@@ -1,49 +1,43 @@
-"""Remote git repositories, worked on without a work tree: a bare scratch repository, depth 1, no blobs.
+"""Remote git repositories without a work tree: a bare scratch one, depth 1, with what is looked at and little more.
 
-Plumbing (`git help fetch`, `mktree`, `commit-tree`, `push`) rather than porcelain: the new tree is written from
-the trees of the changed paths alone, so the cost does not grow with the repository.
+Plumbing (`git help fetch`, `commit-tree`, `push`) rather than porcelain: the new tree is written from the trees of the
+changed paths alone, so the cost does not grow with the repository.
 """
 
 import logging
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from pipeline_tools.adapters import process
+from pipeline_tools.adapters.ahead import Ahead
+from pipeline_tools.adapters.git_objects import Entry, Objects
+from pipeline_tools.adapters.git_scratch import Scratch
 from pipeline_tools.adapters.process import CommandFailed, Environment
-from pipeline_tools.adapters.signing import Signature, Signer
-from pipeline_tools.errors import PipelineError
-from pipeline_tools.text import git_answers, references
+from pipeline_tools.errors import PipelineError, Unavailable
 from pipeline_tools.text.credentials import Credential
 
+if TYPE_CHECKING:
+    from pipeline_tools.adapters.signing import Signature, Signer
+
+__all__ = ["Entry", "Remote"]
+
 log = logging.getLogger(__name__)
-
-_HELPER = (
-    '!f() { test "$1" = get && printf "username=%s\\npassword=%s\\n" "$PT_GIT_USER" "$PT_GIT_PASSWORD"; }; f'
-)
-"""A credential helper that lives in the environment only (gitcredentials(7), "CUSTOM HELPERS"). Constant text:
-what it says stands in two variables of the git process."""
-
-_LITTLE = 1 << 20
-"""Bytes that a disk has left when a failure on it may well be due to that."""
 
 _DEPTHS = (50, 1000, None)
 """How far to look back for an ancestor, step by step; None is all of the history."""
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of a tree: `mode` (as git writes it), `kind` (blob, tree, commit), `hash`, `name`."""
-
-    mode: str
-    kind: str
-    hash: str
-    name: str
+_ALL = "--no-filter"
+_NO_FILES = "--filter=blob:none"
+_FIRST = ("--filter=tree:2", _NO_FILES, _ALL)
+"""What to leave out of a tip, the most first: a server may not know a filter, or forbid it (git-config(1),
+`uploadpackfilter`). The root and the folders in it show where to go on; the trees of all folders are the most of a
+repository without its files (24 000 files: 1 MB of 1.01)."""
+_SMALL_FILES = "--filter=blob:limit=1k"
+"""Trees on the way to a file are asked for together with the small files below them: a kustomization mostly is one of
+these, and so need not be asked for next. Each weighs about as much as the tree that it is in."""
 
 
 @dataclass
@@ -57,7 +51,11 @@ class Remote:
     environment: Environment
     credential: Callable[[], Credential | None] = lambda: None
     silence: int = 60
-    _scratch: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
+    _branch: str = field(default="", init=False, repr=False)
+    _ahead: "Ahead[tuple[str, str]] | None" = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._scratch = Scratch(self.url, self.environment, self.credential, self.silence)
 
     def __enter__(self) -> Self:
         return self
@@ -66,11 +64,28 @@ class Remote:
         self.close()
 
     def close(self) -> None:
-        if self._scratch:
-            self._scratch.cleanup()
-            self._scratch = None
+        if self._ahead:
+            self._scratch.interrupt()
+            self._ahead.join()
+        self._scratch.close()
 
     # Reading -----------------------------------------------------------------------------------------------
+
+    def foresee(self, branch: str | None, paths: Iterable[str]) -> None:
+        """Begin what somebody will ask for: `fetch(branch)`, or of the default branch, and what is at `paths` there.
+
+        Meanwhile other work goes on; who asks waits for the rest. A failure is told to the first who asks. Not
+        where a person may be asked for a passphrase meanwhile.
+        """
+        if self._scratch.asks_nobody:
+            self._ahead = Ahead(partial(self._look_ahead, branch, tuple(paths)))
+
+    def _look_ahead(self, branch: str | None, paths: tuple[str, ...]) -> tuple[str, str]:
+        self._objects.ready()
+        name = branch or self._head()
+        tip = self._fetched(name)
+        self.reach(tip, paths)
+        return name, tip
 
     def head(self) -> str:
         """The name of the default branch.
@@ -78,11 +93,11 @@ class Remote:
         Raises:
             PipelineError: the repository is empty.
         """
-        found = re.search(
-            r"^ref: refs/heads/(\S+)\tHEAD$",
-            self._talk("ls-remote", "--symref", "--", self.url, "HEAD"),
-            re.MULTILINE,
-        )
+        return self._ahead.result()[0] if self._ahead else self._head()
+
+    def _head(self) -> str:
+        said = self._scratch.talk("ls-remote", "--symref", "--", "origin", "HEAD")
+        found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", said, re.MULTILINE)
         if not found:
             raise PipelineError(f"{self.url} has no default branch", hint="name it, or push a first commit")
         return found[1]
@@ -93,12 +108,13 @@ class Remote:
 
     def refs(self, *patterns: str) -> dict[str, str]:
         """Commit by full ref name; annotated tags peeled."""
-        rows = [line.split("\t") for line in self._talk("ls-remote", "--", self.url, *patterns).splitlines()]
+        said = self._scratch.talk("ls-remote", "--", "origin", *patterns)
+        rows = [line.split("\t") for line in said.splitlines()]
         plain = {name: commit for commit, name in rows if not name.endswith("^{}")}
         return plain | {name.removesuffix("^{}"): commit for commit, name in rows if name.endswith("^{}")}
 
     def fetch(self, branch: str) -> str:
-        """Bring the tip of `branch` into the scratch repository: one commit, its trees, no blobs.
+        """Bring the tip of `branch` into the scratch repository: one commit, and what of its trees comes along.
 
         Returns:
             The tip's commit hash.
@@ -106,13 +122,33 @@ class Remote:
         Raises:
             PipelineError: no such branch.
         """
+        ahead, self._ahead = self._ahead, None
+        if ahead:
+            name, tip = ahead.result()
+            if name == branch:
+                return tip
+        return self._fetched(branch)
+
+    def _fetched(self, branch: str) -> str:
+        self._branch = branch
         try:
-            self._fetch(branch, "--depth=1", "--filter=blob:none")
+            next(filter(partial(self._can_fetch, branch), _FIRST))
         except CommandFailed as error:
             if "couldn't find remote ref" not in error.stderr:
                 raise
             raise PipelineError(f"{self.url} has no branch {branch!r}", hint="see --env-branch") from None
-        return self._git("rev-parse", "FETCH_HEAD^{commit}").strip()
+        return self._scratch.fetched
+
+    def _can_fetch(self, branch: str, leaving_out: str) -> bool:
+        """Fetch the tip; whether the server knows how to leave that out."""
+        try:
+            self._scratch.talk(*_fetching(branch, "--depth=1", leaving_out))
+        except CommandFailed as error:
+            if leaving_out == _ALL or "filter" not in error.stderr:
+                raise
+            log.debug("the server does without %s: %s", leaving_out, error)
+            return False
+        return True
 
     def contains(self, branch: str, commit: str) -> bool:
         """Whether `commit` is the tip of `branch` or an ancestor; the history is deepened until it is known."""
@@ -122,7 +158,7 @@ class Remote:
                 "FETCH_HEAD"
             ):  # merge-base would ask the remote for an unknown commit
                 return True
-            if not (Path(self._directory) / "shallow").exists():
+            if not self._scratch.is_shallow:
                 break
         return False
 
@@ -134,7 +170,7 @@ class Remote:
         for depth in _DEPTHS[:2]:
             self._fetch(branch, f"--depth={depth}", "--filter=tree:0")
             form = f"--format=%H%x09%(trailers:key={trailer},valueonly,unfold,separator=%x09)"
-            for row in self._git("log", form, "FETCH_HEAD").splitlines():
+            for row in self._scratch.git("log", form, "FETCH_HEAD").splitlines():
                 commit, *values = row.split("\t")
                 if value in values:
                     return commit
@@ -143,77 +179,162 @@ class Remote:
     def trailer(self, commit: str, key: str) -> str | None:
         """The value of a trailer of a fetched commit, or None."""
         form = f"--format=%(trailers:key={key},valueonly,unfold)"
-        return self._git("log", "--max-count=1", form, commit).strip() or None
+        return self._scratch.git("log", "--max-count=1", form, commit).strip() or None
 
     def fetch_history(self, branch: str) -> None:
         """Bring all commits of `branch` into the scratch repository, without trees or blobs."""
-        is_cut = (Path(self._directory) / "shallow").exists()
-        self._fetch(branch, "--filter=tree:0", *(["--unshallow"] if is_cut else []))
+        self._fetch(branch, "--filter=tree:0", *(["--unshallow"] if self._scratch.is_shallow else []))
+
+    def _fetch(self, branch: str, *words: str) -> None:
+        try:
+            self._scratch.talk(*_fetching(branch, *words))
+        except CommandFailed as error:
+            if "--unshallow on a complete repository" not in error.stderr:
+                raise
 
     def ancestors(self, commit: str) -> frozenset[str]:
         """`commit` and every commit before it that was fetched."""
-        return frozenset(self._git("rev-list", commit).split())
+        return frozenset(self._scratch.git("rev-list", commit).split())
 
     def log(self, since: str | None, until: str) -> list[tuple[str, str]]:
         """Hash and message of the fetched commits in `until` and not in `since`, newest first, no merges."""
         span = f"{since}..{until}" if since else until
-        text = self._git("log", span, "--no-merges", "-z", "--format=%H%n%B")
+        text = self._scratch.git("log", span, "--no-merges", "-z", "--format=%H%n%B")
         rows = [row.partition("\n") for row in text.split("\0") if row]
         return [(sha, message) for sha, _, message in rows]
 
+    # Files -------------------------------------------------------------------------------------------------
+
     def entries(self, commit: str, folder: str) -> list[Entry]:
         """The rows of one folder of a fetched commit; none where there is no such folder."""
-        # The path with a slash names a folder only; `commit:path` would fetch the content of a file.
-        text = self._git("ls-tree", "-z", commit, *([f"{folder}/"] if folder else []))
-        rows = [
-            re.fullmatch(r"(\d+) (\w+) (\w+)\t(?:.*/)?(.*)", row, re.DOTALL)
-            for row in text.split("\0")
-            if row
-        ]
-        return [Entry(*row.groups()) for row in rows if row]
+        found = self._reached(commit, folder)
+        return list(self._rows(found)) if found else []
 
     def read(self, commit: str, path: str) -> bytes:
-        """The content of a file of a fetched commit, brought from the remote when first asked for."""
-        return self._run("cat-file", "blob", f"{commit}:{path}", remote=True)
+        """The content of a file of a fetched commit.
+
+        Raises:
+            PipelineError: there is no such file.
+        """
+        found = self._reached(commit, path)
+        content = self._objects.read(found) if found else None
+        if content is None or content[0] != "blob":
+            raise PipelineError(f"{self.url} has no file {path} at {commit[:8]}", hint="is the path right?")
+        return content[1]
+
+    def reach(self, commit: str, paths: Iterable[str]) -> None:
+        """Bring what stands at `paths` of a fetched commit, and the trees on the way there, all paths at once."""
+        wanted = tuple(paths)
+        self._bring_all(
+            lambda: {sha for path in wanted if (sha := self._missing(commit, path))}, _SMALL_FILES
+        )
+
+    def unfold(self, commit: str, *folders: str, what: str = _NO_FILES) -> None:
+        """Bring the trees of `folders` of a fetched commit and of all folders below them."""
+        self.reach(commit, folders)
+        self._bring_all(
+            lambda: {
+                row.hash
+                for folder in folders
+                for _, row in self._below(commit, folder)
+                if row.kind == "tree" and self._objects.tree(row.hash) is None
+            },
+            what,
+        )
 
     def files(self, commit: str, *folders: str) -> dict[str, str]:
         """Hash by path of every file of a fetched commit, or of those below `folders`; links and submodules are none."""
-        below = [] if "" in folders else [f"{folder}/" for folder in folders]
-        text = self._git("ls-tree", "-r", "-z", commit, *below)
-        rows = [re.fullmatch(r"100\d+ blob (\w+)\t(.*)", row, re.DOTALL) for row in text.split("\0")]
-        return {row[2]: row[1] for row in rows if row}
+        places = folders or ("",)
+        self.unfold(commit, *places)
+        return {
+            path: row.hash for folder in places for path, row in self._below(commit, folder) if row.is_file
+        }
 
     def contents(self, hashes: Iterable[str]) -> dict[str, bytes]:
         """Content by hash of many files, brought from the remote at once."""
         wanted = list(dict.fromkeys(hashes))
-        if not wanted:
-            return {}
-        self._bring(wanted)
-        stream = BytesIO(self._run("cat-file", "--batch", stdin="\n".join(wanted).encode(), remote=True))
-        return {sha: _blob(stream) for sha in wanted}
+        self._bring_all(lambda: {sha for sha in wanted if self._objects.read(sha) is None}, _NO_FILES)
+        return {sha: found[1] for sha in wanted if (found := self._objects.read(sha))}
 
     def materialise(self, commit: str, folders: tuple[str, ...], directory: Path) -> None:
         """Write whole folders of a fetched commit below `directory`, by one batch from the remote."""
-        self._bring(self.files(commit, *folders).values())
+        self.unfold(commit, *folders, what=_ALL)
+        blobs = [
+            row.hash for folder in folders for _, row in self._below(commit, folder) if row.kind == "blob"
+        ]
+        self.contents(blobs)
         index = {"GIT_INDEX_FILE": str(directory / ".index"), "GIT_WORK_TREE": str(directory)}
         paths = [folder or "." for folder in folders]
-        self._run("checkout", "--quiet", commit, "--", *paths, remote=True, extra=index)
+        self._scratch.git("checkout", "--quiet", commit, "--", *paths, extra=index)
         (directory / ".index").unlink()
 
-    def _bring(self, hashes: Iterable[str]) -> None:
-        """Fetch blobs in one request: `checkout` and `cat-file` would ask for each on its own (git 2.39, traced).
+    @property
+    def _objects(self) -> Objects:
+        return self._scratch.objects
 
-        The words are those with which git itself fetches what a partial clone lacks. A server that does not give
-        single objects did not leave them out before either.
+    def _reached(self, commit: str, path: str) -> str | None:
+        """The hash of what is at `path`, which is here now; None where there is nothing."""
+        self.reach(commit, (path,))
+        return self._way(commit, path)[-1]
+
+    def _missing(self, commit: str, path: str) -> str | None:
+        """The first on the way to `path` that is not here; None where there is none, or nothing at `path`."""
+        *_, last = self._way(commit, path)
+        return last if last and self._objects.read(last) is None else None
+
+    def _way(self, commit: str, path: str) -> list[str | None]:
+        """The hashes from the root to `path`, as far as they are known; at the end None where there is nothing."""
+        way: list[str | None] = [self._objects.root(commit)]
+        for part in PurePosixPath(path).parts:
+            rows = self._objects.tree(str(way[-1]))
+            if rows is None:
+                break
+            row = next((row for row in rows if row.name == part), None)
+            if row is None or row.kind == "commit":  # a submodule is another repository
+                return [*way, None]
+            way.append(row.hash)
+        return way
+
+    def _below(self, commit: str, folder: str) -> Iterator[tuple[str, Entry]]:
+        """Path and row of everything below a folder, as far as its trees are here."""
+        found = self._reached(commit, folder)
+        return self._walk(found, PurePosixPath(folder)) if found else iter(())
+
+    def _walk(self, tree: str, folder: PurePosixPath) -> Iterator[tuple[str, Entry]]:
+        for row in self._rows(tree):
+            yield str(folder / row.name), row
+            if row.kind == "tree":
+                yield from self._walk(row.hash, folder / row.name)
+
+    def _bring_all(self, missing: Callable[[], set[str]], what: str) -> None:
+        """Bring what is missing until nothing is.
+
+        Raises:
+            Unavailable: the server does not give it.
         """
-        words = ("--quiet", "--no-tags", "--no-write-fetch-head", "--filter=blob:none", "--stdin", "origin")
-        wanted = "\n".join(dict.fromkeys(hashes))
+        before: set[str] = set()
+        while wanted := missing():
+            if wanted == before:
+                raise Unavailable(f"{self.url} does not give {min(wanted)}", hint="run it again")
+            self._bring(wanted, what)
+            before = wanted
+
+    def _bring(self, hashes: set[str], what: str) -> None:
+        """Fetch objects by their hashes, in one request.
+
+        The words are those with which git itself fetches what a partial clone lacks (2.39, traced). A server that gives
+        no objects that no branch points to is asked for all of the branch.
+        """
+        words = ("--quiet", "--no-tags", "--no-write-fetch-head", what, "--stdin", "origin")
         try:
-            self._run(
-                "-c", "fetch.negotiationAlgorithm=noop", "fetch", *words, stdin=wanted.encode(), remote=True
+            self._scratch.talk(
+                "-c", "fetch.negotiationAlgorithm=noop", "fetch", *words, stdin="\n".join(hashes).encode()
             )
         except CommandFailed as error:
-            log.debug("blobs are fetched one by one: %s", error)
+            log.debug("the whole branch is fetched: %s", error)
+            self._scratch.talk(
+                *_fetching(self._branch, "--depth=1", "--refetch", "--no-write-fetch-head", _ALL)
+            )
 
     # Writing -----------------------------------------------------------------------------------------------
 
@@ -222,8 +343,8 @@ class Remote:
         parent: str,
         files: Mapping[str, bytes],
         message: str,
-        by: Signature,
-        signer: Signer | None = None,
+        by: "Signature",
+        signer: "Signer | None" = None,
     ) -> str:
         """Make a commit on `parent` that replaces the content of existing files; nothing else changes.
 
@@ -233,15 +354,13 @@ class Remote:
         Raises:
             PipelineError: it cannot be signed.
         """
-        blobs = {
-            PurePosixPath(path): self._git("hash-object", "-w", "--stdin", stdin=content).strip()
-            for path, content in files.items()
-        }
-        tree = self._tree(parent, PurePosixPath(), blobs)
+        self.reach(parent, files)
+        blobs = {PurePosixPath(path).parts: self._objects.write("blob", text) for path, text in files.items()}
+        tree = self._tree(self._objects.root(parent), blobs)
         if signer is None:
             return self._commit(tree, parent, message, by.variables)
         with signer.lent() as loan:
-            extra = {**by.variables, **loan.environment, **self._configured(loan.configuration)}
+            extra = {**by.variables, **loan.environment, **self._scratch.configured(loan.configuration)}
             try:
                 return self._commit(tree, parent, message, extra, "--gpg-sign")
             except CommandFailed as error:
@@ -252,21 +371,23 @@ class Remote:
 
     def _commit(self, tree: str, parent: str, message: str, extra: Environment, *words: str) -> str:
         argv = ("commit-tree", *words, "-p", parent, tree)
-        return self._git(*argv, stdin=message.encode(), extra=extra).strip()
+        return self._scratch.git(*argv, stdin=message.encode(), extra=extra).strip()
 
-    def _tree(self, parent: str, folder: PurePosixPath, blobs: Mapping[PurePosixPath, str]) -> str:
-        """Hash of `folder`'s tree with `blobs` in their places."""
-        rows = []
-        for entry in self.entries(parent, "" if folder == PurePosixPath() else str(folder)):
-            path = folder / entry.name
-            sha = blobs.get(path, entry.hash)
-            if entry.kind == "tree" and any(blob.is_relative_to(path) for blob in blobs):
-                sha = self._tree(parent, path, blobs)
-            rows.append(f"{entry.mode} {entry.kind} {sha}\t{entry.name}\0")
-        # --missing: the blobs that stay were never fetched.
-        return self._git(
-            "mktree", "-z", "--missing", stdin="".join(rows).encode("utf-8", "surrogateescape")
-        ).strip()
+    def _tree(self, old: str, blobs: Mapping[tuple[str, ...], str]) -> str:
+        """Hash of the tree `old` with `blobs`, by the parts of their paths, in their places."""
+        changed: dict[str, dict[tuple[str, ...], str]] = {}
+        for (name, *rest), sha in blobs.items():
+            changed.setdefault(name, {})[tuple(rest)] = sha
+        rows = self._rows(old)
+        return self._objects.write_tree(
+            self._row(row, changed[row.name]) if row.name in changed else row for row in rows
+        )
+
+    def _row(self, row: Entry, blobs: Mapping[tuple[str, ...], str]) -> Entry:
+        return row._replace(hash=blobs.get(()) or self._tree(row.hash, blobs))
+
+    def _rows(self, tree: str) -> tuple[Entry, ...]:
+        return self._objects.tree(tree) or ()
 
     def push(
         self, commit: str, branch: str, options: tuple[str, ...] = (), *, instead_of: str | None = None
@@ -282,120 +403,12 @@ class Remote:
         words = [word for option in options for word in ("-o", option)]
         ref = f"refs/heads/{branch}"
         lease = [] if instead_of is None else [f"--force-with-lease={ref}:{instead_of}"]
-        argv = ("push", "--porcelain", *words, *lease, "origin", f"{commit}:{ref}")
         try:
-            self._plain("-C", self._directory, *argv, remote=True)
+            self._scratch.attempt("push", "--porcelain", *words, *lease, "origin", f"{commit}:{ref}")
         except CommandFailed as error:
             return error.stderr
         return ""
 
-    # How ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _directory(self) -> str:
-        """The scratch repository, made when first needed: bare, without templates or hooks, a partial clone."""
-        if self._scratch is None:
-            try:
-                self._scratch = self._made()
-            except (CommandFailed, OSError) as error:
-                raise PipelineError(
-                    f"no scratch repository can be made in {tempfile.gettempdir()}: {error}",
-                    hint="is that disk full, or read-only? TMPDIR names another place",
-                ) from None
-        return self._scratch.name
-
-    def _made(self) -> "tempfile.TemporaryDirectory[str]":
-        scratch = tempfile.TemporaryDirectory(prefix="pipeline-tools-")
-        self._plain("init", "--quiet", "--bare", "--template=", scratch.name)
-        with (Path(scratch.name) / "config").open("a") as config:
-            config.write(_PARTIAL_CLONE)
-        self._plain("-C", scratch.name, "config", "remote.origin.url", self.url)
-        return scratch
-
-    def _fetch(self, branch: str, *words: str) -> None:
-        refspec = f"+refs/heads/{branch}:refs/heads/fetched"
-        try:
-            self._run("fetch", "--quiet", "--no-tags", *words, "origin", refspec, remote=True)
-        except CommandFailed as error:
-            if "--unshallow on a complete repository" not in error.stderr:
-                raise
-
-    def _git(self, *words: str, stdin: bytes = b"", extra: Environment | None = None) -> str:
-        return self._run(*words, stdin=stdin, extra=extra).decode("utf-8", "surrogateescape")
-
-    def _talk(self, *words: str) -> str:
-        # In the scratch repository: where we stand, a checkout's own configuration could name a proxy.
-        return self._run(*words, remote=True).decode("utf-8", "surrogateescape")
-
-    def _run(
-        self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
-    ) -> bytes:
-        directory = self._directory
-        try:
-            return self._plain("-C", directory, *words, stdin=stdin, extra=extra, remote=remote)
-        except CommandFailed as error:
-            free = shutil.disk_usage(directory).free
-            if (
-                free < _LITTLE
-            ):  # git has many words for a full disk, and at times none (2.39: FETCH_HEAD not written)
-                error.hint = f"{free // 1024} KiB are left in {tempfile.gettempdir()}: is that disk full? TMPDIR names another"
-                raise
-            raise git_answers.failure(self.url, error.stderr) or error from None
-
-    def _plain(
-        self, *words: str, stdin: bytes = b"", extra: Environment | None = None, remote: bool = False
-    ) -> bytes:
-        environment = {
-            **self.environment,
-            **_QUIET,
-            **(self._remotely() if remote else {}),
-            **(extra or {}),
-        }
-        return process.run("git", *words, environment=environment, stdin=stdin)
-
-    def _remotely(self) -> Environment:
-        """The environment for a talk with the remote: an end to silence, and the credential for this host only."""
-        settings = {"http.lowSpeedLimit": "1", "http.lowSpeedTime": str(self.silence)}
-        credential = self.credential()
-        origin = references.origin(self.url)
-        if credential is None or not origin.startswith("http"):
-            return self._configured(settings)
-        settings |= {"credential.helper": "", f"credential.{origin}.helper": _HELPER}
-        lent = {"PT_GIT_USER": credential.user, "PT_GIT_PASSWORD": credential.password.reveal()}
-        return {**lent, **self._configured(settings)}
-
-    def _configured(self, settings: Mapping[str, str]) -> Environment:
-        """git-config(1), "GIT_CONFIG_COUNT": after what the environment says already."""
-        begin = int(self.environment.get("GIT_CONFIG_COUNT") or 0)
-        keys = {f"GIT_CONFIG_KEY_{begin + n}": key for n, key in enumerate(settings)}
-        values = {f"GIT_CONFIG_VALUE_{begin + n}": value for n, value in enumerate(settings.values())}
-        return {**keys, **values, "GIT_CONFIG_COUNT": str(begin + len(settings))}
-
-
-_PARTIAL_CLONE = """
-[core]
-    repositoryFormatVersion = 1
-[extensions]
-    partialClone = origin
-[remote "origin"]
-    promisor = true
-[gc]
-    auto = 0
-[maintenance]
-    auto = false
-"""
-"""What `git clone --bare --filter` would write (git-config(1), partial-clone design notes)."""
-
-_QUIET = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_ASKPASS": "",
-    "LC_ALL": "C",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_LITERAL_PATHSPECS": "1",
-}
-
-
-def _blob(stream: BytesIO) -> bytes:
-    """One answer of `cat-file --batch`: a line with hash, type and size, the content, and a line end."""
-    size = int(stream.readline().split()[2])
-    return stream.read(size + 1)[:-1]
+def _fetching(branch: str, *words: str) -> tuple[str, ...]:
+    return ("fetch", "--quiet", "--no-tags", *words, "origin", f"+refs/heads/{branch}:refs/heads/fetched")

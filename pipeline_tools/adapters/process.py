@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -66,10 +67,78 @@ def ended(*argv: str, environment: Environment, stdin: bytes = b"", directory: P
         PipelineError: there is no such program.
     """
     log.debug("$ %s", shlex.join(argv))
-    try:
+    with _missing(argv):
         return subprocess.run(
             argv, env=environment, input=stdin, cwd=directory, capture_output=True, check=False
         )
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command that runs while we do something else. Finish it; whoever cannot wait may stop it."""
+
+    argv: tuple[str, ...]
+    child: "subprocess.Popen[bytes]"
+    is_apart: bool
+
+    def finish(self, stdin: bytes = b"") -> bytes:
+        """Let it read `stdin`, and wait for its end; its standard output.
+
+        Raises:
+            CommandFailed: it ended with another code than 0.
+        """
+        with self.child as child:
+            try:
+                output, said = child.communicate(stdin)
+            except BaseException:
+                self.stop()
+                raise
+        if child.returncode:
+            raise CommandFailed(self.argv, child.returncode, output, said)
+        return output
+
+    def stop(self) -> None:
+        """End it and all that it started, if it has not ended; who waits for it is told so."""
+        with suppress(ProcessLookupError):
+            (os.killpg if self.is_apart else os.kill)(self.child.pid, signal.SIGTERM)
+
+
+def start(*argv: str, environment: Environment, apart: bool) -> Started:
+    """Begin a command; `apart`, in a process group of its own, it can be stopped with its children, but ask nobody.
+
+    Raises:
+        PipelineError: there is no such program.
+    """
+    log.debug("$ %s", shlex.join(argv))
+    pipe, group = subprocess.PIPE, 0 if apart else None
+    with _missing(argv):
+        child = subprocess.Popen(
+            argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, process_group=group
+        )
+    return Started(argv, child, apart)
+
+
+def piped(*argv: str, environment: Environment) -> "subprocess.Popen[bytes]":
+    """Begin a command that answers on its standard output what it is asked on its standard input.
+
+    Raises:
+        PipelineError: there is no such program.
+    """
+    log.debug("$ %s", shlex.join(argv))
+    with _missing(argv):
+        return subprocess.Popen(
+            argv,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@contextmanager
+def _missing(argv: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise PipelineError(
             f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
@@ -88,12 +157,8 @@ def opened(*argv: str, environment: Environment, stdin: bytes = b"") -> Iterator
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as read:
         read.write(stdin)
         read.seek(0)
-        try:
+        with _missing(argv):
             child = subprocess.Popen(argv, env=environment, stdin=read, stdout=subprocess.PIPE, stderr=said)
-        except FileNotFoundError:
-            raise PipelineError(
-                f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
-            ) from None
         output = cast("BinaryIO", child.stdout)  # PIPE: it is there
         with child:
             try:
@@ -121,7 +186,7 @@ def followed(*argv: str, environment: Environment, say: Callable[[str], None]) -
         PipelineError: there is no such program.
     """
     log.debug("$ %s", shlex.join(argv))
-    try:
+    with _missing(argv):
         child = subprocess.Popen(
             argv,
             env=environment,
@@ -130,10 +195,6 @@ def followed(*argv: str, environment: Environment, say: Callable[[str], None]) -
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    except FileNotFoundError:
-        raise PipelineError(
-            f"{argv[0]} is not installed", hint=f"install {argv[0]} or put it on the PATH"
-        ) from None
     with child:
         try:
             for line in cast("BinaryIO", child.stdout):  # PIPE: it is there

@@ -11,7 +11,7 @@ from pipeline_tools.adapters.buildah import Buildah
 from pipeline_tools.adapters.buildkit import Buildkit
 from pipeline_tools.adapters.context import Contexts
 from pipeline_tools.adapters.docker import Docker
-from pipeline_tools.commands import registry_access
+from pipeline_tools.commands import registry_access, releasing
 from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.errors import PipelineError
@@ -86,4 +86,4 @@ def build(context: click.Context, /, **_: Any) -> None:
     A candidate of the same commit and build inputs is taken as it is.
     """
     with opened(context) as run:
-        run.run(run.stage(step, ports))
+        releasing.advance(run, releasing.stage(run, step, ports))

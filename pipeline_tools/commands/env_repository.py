@@ -21,6 +21,13 @@ class EnvAccess:
 
 
 @dataclass(frozen=True)
+class Signing:
+    """The key that signs the commit; an empty one signs nothing."""
+
+    signing_key: Secret
+
+
+@dataclass(frozen=True)
 class Address:
     """The env repository: its git address, the GitLab instance it is on and its path there."""
 
@@ -72,7 +79,21 @@ def _spelled_out(run: Session, text: str) -> Address:
     )
 
 
-def remote(run: Session, where: Address) -> Remote:
-    """The env repository, with `PT_ENV_TOKEN` as its credential."""
+def remote(run: Session) -> Remote:
+    """The env repository, with `PT_ENV_TOKEN` as its credential; the same for all who ask."""
+    return run.once(_remote)
+
+
+def _remote(run: Session) -> Remote:
     token = run.options(EnvAccess).env_token
-    return run.remote(where.git, lambda: Credential("pipeline-tools", token) if token.reveal() else None)
+    return run.remote(
+        address(run).git, lambda: Credential("pipeline-tools", token) if token.reveal() else None
+    )
+
+
+def foresee(run: Session) -> None:
+    """Begin to fetch what a bump looks at first; but a merge request must be read before the branch that it may change."""
+    branch, overlays = run.params["env_branch"], run.params["overlay"]
+    paths = [references.folder(overlay) for overlay in overlays]
+    if not run.params["via_merge_request"]:
+        remote(run).foresee(references.branch(branch) if branch else None, paths)

@@ -7,7 +7,7 @@ import click
 
 from pipeline_tools.adapters import artifact_registry
 from pipeline_tools.adapters.registry import Registries
-from pipeline_tools.commands import registry_access
+from pipeline_tools.commands import registry_access, releasing
 from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.options import of
@@ -42,4 +42,4 @@ def push(context: click.Context, /, **_: Any) -> None:
     The manifest's bytes stay as they are and no layer moves. Moving tags go along only if asked, and only forward.
     """
     with opened(context) as run:
-        run.run(run.stage(step, ports))
+        releasing.advance(run, releasing.stage(run, step, ports))

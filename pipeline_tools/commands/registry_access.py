@@ -9,7 +9,6 @@ from pathlib import Path
 from pipeline_tools.adapters import google
 from pipeline_tools.adapters.credential_agent import Agent
 from pipeline_tools.adapters.docker_config import Logins
-from pipeline_tools.adapters.google import Federation
 from pipeline_tools.adapters.registry import Registries
 from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import Session
@@ -113,18 +112,18 @@ class Access:
         return Credential(options.registry_user, options.registry_password)
 
     @cached_property
-    def _metadata(self) -> google.Identity:
+    def _metadata(self) -> "google.Identity":
         return google.metadata(self._run.console.mask.add_if_long_enough)
 
     @cached_property
-    def _federated(self) -> google.Identity:
+    def _federated(self) -> "google.Identity":
         options = self._options
         if not (options.google_id_token.reveal() and options.google_workload_identity_provider):
             raise PipelineError(
                 "--registry-auth oidc needs an id token and its provider",
                 hint="let the job have id_tokens: PT_GOOGLE_ID_TOKEN, and set PT_GOOGLE_WORKLOAD_IDENTITY_PROVIDER",
             )
-        federation = Federation(
+        federation = google.Federation(
             google_identity.provider(options.google_workload_identity_provider),
             options.google_service_account,
             options.google_sts_url,

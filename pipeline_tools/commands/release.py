@@ -5,16 +5,14 @@ from typing import Any
 import click
 
 from pipeline_tools.commands import build as build_command
-from pipeline_tools.commands import bump as bump_command
-from pipeline_tools.commands import env_repository
+from pipeline_tools.commands import bumping, env_repository, releasing
 from pipeline_tools.commands import push as push_command
 from pipeline_tools.commands import tag as tag_command
 from pipeline_tools.commands import trigger as trigger_command
 from pipeline_tools.commands.build import Engine
-from pipeline_tools.commands.bump import Signing
-from pipeline_tools.commands.env_repository import EnvAccess
+from pipeline_tools.commands.env_repository import EnvAccess, Signing
 from pipeline_tools.commands.registry_options import RegistryAccess
-from pipeline_tools.commands.session import COMMON, ReleaseSession, Source, opened
+from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.commands.trigger import TriggerAccess
 from pipeline_tools.options import of
 from pipeline_tools.steps import build, bump, push, shape, tag, trigger
@@ -35,17 +33,17 @@ _ANY = Receipt(
 """A receipt that makes every step's request possible: what is wrong with an option shows before anything is done."""
 
 
-def _stages(run: ReleaseSession) -> list[Stage]:
+def _stages(run: Session) -> list[Stage]:
     """The five, in order. Nothing is opened before its turn, but what is missing is said before anything is done."""
     run.required("repository")
     env_project = env_repository.address(run).path
     stages = [
-        run.stage(tag, tag_command.ports),
-        run.stage(build, build_command.ports),
-        run.stage(push, push_command.ports),
+        releasing.stage(run, tag, tag_command.ports),
+        releasing.stage(run, build, build_command.ports),
+        releasing.stage(run, push, push_command.ports),
         # A trigger follows, so the push itself need not start a pipeline.
-        run.stage(bump, bump_command.ports, project=run.project, env_project=env_project, skip_ci=True),
-        run.stage(trigger, trigger_command.ports, env_project=env_project),
+        releasing.stage(run, bump, bumping.ports, project=run.project, env_project=env_project, skip_ci=True),
+        releasing.stage(run, trigger, trigger_command.ports, env_project=env_project),
     ]
     for stage in stages:
         stage.request(_ANY)
@@ -64,4 +62,4 @@ def release(context: click.Context, /, **_: Any) -> None:
         stages = _stages(run)
         if not run.is_dry_run:
             shape.look(stages[3], _ANY)
-        run.run_flow(stages)
+        releasing.flow(run, stages)

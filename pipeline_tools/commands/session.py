@@ -1,13 +1,12 @@
-"""What all commands share: the parameters, the receipt, the checkout and its GitLab; opened once, closed at the end."""
+"""What all commands share: the parameters, the checkout and its GitLab; opened once, closed at the end."""
 
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -16,13 +15,10 @@ from pipeline_tools import options
 from pipeline_tools.adapters.git import Remote
 from pipeline_tools.console import Console
 from pipeline_tools.errors import PipelineError
-from pipeline_tools.flows import release
-from pipeline_tools.steps import shape
-from pipeline_tools.steps.shape import Patience, Stage
-from pipeline_tools.text import pairs, receipt, references, reports, versions
+from pipeline_tools.steps.shape import Patience
+from pipeline_tools.text import references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
-from pipeline_tools.text.receipt import Receipt, Tagged
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.checkout import Checkout
@@ -52,15 +48,6 @@ class Source(Home):
 
 COMMON = ("receipt", "report", "timeout", "dry_run")
 """The other options that every step's command has."""
-
-
-class StepModule(Protocol):
-    """What a step module offers (see `steps.shape`)."""
-
-    Options: Any
-    STEP: Any
-    request: Any
-    record: Any
 
 
 class Session:
@@ -186,61 +173,6 @@ class Session:
         return self.closing.enter_context(Remote(url, self.environment, credential))
 
 
-class ReleaseSession(Session):
-    """A session of a release's step: with the receipt of the steps before, and the reports."""
-
-    def __init__(self, context: click.Context, closing: ExitStack) -> None:
-        super().__init__(context, closing)
-        self.source = options.pick(Source, self.params)
-        self._reports = _reports(self.params.get("report", ()))
-
-    # Running -----------------------------------------------------------------------------------------------
-
-    def stage(self, module: StepModule, ports: Callable[["ReleaseSession"], Any], **changes: object) -> Stage:
-        """`module`'s step on this session's parameters, some of them changed."""
-        picked = options.pick(module.Options, {**self.params, **changes})
-        return Stage(
-            step=module.STEP,
-            request=lambda receipt: module.request(picked, receipt),
-            ports=lambda: ports(self),
-            record=module.record,
-        )
-
-    def run(self, stage: Stage) -> Receipt:
-        """One step on the receipt of the jobs before."""
-        before = self._read_receipt()
-        return shape.advance(
-            stage, before, self.console, self._write, dry_run=self.is_dry_run, patience=self.patience
-        )
-
-    def run_flow(self, stages: Iterable[Stage]) -> Receipt:
-        """All steps of a release."""
-        self.console.is_flow = True
-        return release.run(stages, self.console, self._write, dry_run=self.is_dry_run, patience=self.patience)
-
-    # The receipt and the reports ---------------------------------------------------------------------------
-
-    def _read_receipt(self) -> Receipt:
-        """The receipt of the jobs before, if it is of this release; else one that begins with the tag at HEAD."""
-        path: Path = self.params["receipt"]
-        found = receipt.loads(path.read_bytes(), str(path)) if path.is_file() else Receipt()
-        here = self._tagged()
-        return found if found.tag == here else Receipt(tag=here)
-
-    def _tagged(self) -> Tagged | None:
-        commit = self.source.commit or self.checkout.tags.get(self.source.tag or "") or self.checkout.head
-        names = [self.source.tag] if self.source.tag else self.checkout.tags_at(commit)
-        known = versions.releases(names, self.source.tag_pattern)
-        return Tagged(known[max(known)], str(max(known)), commit) if known else None
-
-    def _write(self, after: Receipt) -> None:
-        if self.is_dry_run:
-            return
-        _replace(self.params["receipt"], receipt.dumps(after))
-        for kind, path in self._reports.items():
-            _replace(Path(path), reports.render(kind, after))
-
-
 GIT_VARIABLES = frozenset(
     {
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -273,34 +205,8 @@ def _take_out_of_the_environment(console: Console) -> None:
         os.environ.pop(name, None)
 
 
-def _reports(words: Iterable[str]) -> dict[str, str]:
-    """Path by kind of report, known to be good before anything is done."""
-    found = pairs.parse("--report", words)
-    for kind in found:
-        reports.render(kind, Receipt())
-    return found
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all, readable for the jobs after this one, whoever they run as.
-
-    Raises:
-        PipelineError: it cannot be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(text)
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise PipelineError(
-            f"{path} cannot be written: {error.strerror}", hint="see --receipt and --report"
-        ) from None
-
-
 @contextmanager
-def opened(context: click.Context) -> Iterator[ReleaseSession]:
-    """A release's session, and everything it opened closed at the end."""
+def opened(context: click.Context) -> Iterator[Session]:
+    """A session, and everything it opened closed at the end."""
     with ExitStack() as closing:
-        yield ReleaseSession(context, closing)
+        yield Session(context, closing)

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
-from pipeline_tools.adapters.gitlab import Project
-from pipeline_tools.commands.session import COMMON, ReleaseSession, Session, Source, opened
+from pipeline_tools.adapters import gitlab
+from pipeline_tools.commands import releasing
+from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.options import of
 from pipeline_tools.steps import tag as step
 from pipeline_tools.steps.shape import Stage
@@ -21,14 +22,14 @@ def ports(run: Session) -> step.Ports:
     """The checkout, its origin, and GitLab where there is a token for it."""
     token = run.home.gitlab_token
     project = (
-        Project(run.gitlab_url, run.project or "", token, variable="PT_GITLAB_TOKEN")
+        gitlab.Project(run.gitlab_url, run.project or "", token, variable="PT_GITLAB_TOKEN")
         if token.reveal()
         else None
     )
     return step.Ports(run.checkout, run.origin, project)
 
 
-def _stage(run: ReleaseSession, tag_name: str | None, **changes: Any) -> Stage:
+def _stage(run: Session, tag_name: str | None, **changes: Any) -> Stage:
     """The tag step on NAME, with some fields of its request changed.
 
     A job's commit (CI_COMMIT_SHA) says nothing about a tag that NAME names.
@@ -38,7 +39,7 @@ def _stage(run: ReleaseSession, tag_name: str | None, **changes: Any) -> Stage:
         if tag_name
         else {}
     )
-    plain = run.stage(step, ports, **changed)
+    plain = releasing.stage(run, step, ports, **changed)
     return replace(plain, request=lambda receipt: replace(plain.request(receipt), **changes))
 
 
@@ -52,7 +53,7 @@ def check(context: click.Context, /, name: str | None, **_: Any) -> None:
     NAME is the tag. Default: --tag, else the version tag at HEAD.
     """
     with opened(context) as run:
-        run.run(_stage(run, name))
+        releasing.advance(run, _stage(run, name))
 
 
 @tag.command("next")
@@ -65,7 +66,7 @@ def next_(context: click.Context, /, **params: Any) -> None:
     """
     with opened(context) as run:
         run.is_dry_run = run.console.is_answer = True
-        found = run.run(_stage(run, None, name=None, is_next=True, pre=params["pre"])).tag
+        found = releasing.advance(run, _stage(run, None, name=None, is_next=True, pre=params["pre"])).tag
         run.console.answer(found.name if found else "")
 
 
@@ -79,4 +80,4 @@ def create(context: click.Context, /, name: str | None, **params: Any) -> None:
     NAME is the tag. Default: the next version.
     """
     with opened(context) as run:
-        run.run(_stage(run, name, creates=True, pre=params["pre"], message=params["message"]))
+        releasing.advance(run, _stage(run, name, creates=True, pre=params["pre"], message=params["message"]))

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from pipeline_tools.adapters import gitlab
 from pipeline_tools.adapters.git import Remote
-from pipeline_tools.adapters.gitlab import Pipeline, Project
-from pipeline_tools.commands import env_repository
+from pipeline_tools.commands import env_repository, releasing
 from pipeline_tools.commands.env_repository import Address, EnvAccess
 from pipeline_tools.commands.session import COMMON, Session, Source, opened
 from pipeline_tools.errors import Denied
@@ -17,7 +17,7 @@ from pipeline_tools.options import of
 from pipeline_tools.steps import trigger as step
 from pipeline_tools.text.masks import Secret
 
-Start = Callable[[str, Mapping[str, str], Mapping[str, str]], Pipeline]
+Start = Callable[[str, Mapping[str, str], Mapping[str, str]], "gitlab.Pipeline"]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class TriggerAccess:
 def ports(run: Session) -> step.Ports:
     """The env project: who reads its pipelines, and who starts one."""
     where, tokens = env_repository.address(run), run.options(TriggerAccess)
-    reader = Project(where.gitlab, where.path, tokens.env_token, variable="PT_ENV_TOKEN")
+    reader = gitlab.Project(where.gitlab, where.path, tokens.env_token, variable="PT_ENV_TOKEN")
     return step.Ports(
         reader=reader if tokens.env_token.reveal() else None,
         start=_start(where, tokens, is_ours=where.gitlab == run.gitlab_url),
-        default_branch=lambda: _default_branch(env_repository.remote(run, where)),
+        default_branch=lambda: _default_branch(env_repository.remote(run)),
         patience=run.patience,
     )
 
@@ -55,20 +55,24 @@ def _start(where: Address, tokens: TriggerAccess, *, is_ours: bool) -> Start:
     job_token = tokens.job_token if is_ours else Secret("")
     for token, name in ((tokens.trigger_token, "PT_TRIGGER_TOKEN"), (job_token, "CI_JOB_TOKEN")):
         if token.reveal():
-            project = Project(where.gitlab, where.path, Secret(""), variable=name)
+            project = gitlab.Project(where.gitlab, where.path, Secret(""), variable=name)
             return partial(_by_trigger, project, token)
     if tokens.env_token.reveal():
-        return Project(where.gitlab, where.path, tokens.env_token, variable="PT_ENV_TOKEN").start
+        return gitlab.Project(where.gitlab, where.path, tokens.env_token, variable="PT_ENV_TOKEN").start
     return _nobody
 
 
 def _by_trigger(
-    project: Project, token: Secret, branch: str, variables: Mapping[str, str], inputs: Mapping[str, str]
-) -> Pipeline:
+    project: "gitlab.Project",
+    token: Secret,
+    branch: str,
+    variables: Mapping[str, str],
+    inputs: Mapping[str, str],
+) -> "gitlab.Pipeline":
     return project.start_by_trigger(branch, token, variables, inputs)
 
 
-def _nobody(_branch: str, _variables: Mapping[str, str], _inputs: Mapping[str, str]) -> Pipeline:
+def _nobody(_branch: str, _variables: Mapping[str, str], _inputs: Mapping[str, str]) -> "gitlab.Pipeline":
     raise Denied(
         "no token to start a pipeline with: PT_TRIGGER_TOKEN, CI_JOB_TOKEN and PT_ENV_TOKEN are empty",
         hint="set one of them; a protected variable is absent on an unprotected ref",
@@ -84,4 +88,6 @@ def trigger(context: click.Context, /, **_: Any) -> None:
     One that is there already is taken instead, if PT_ENV_TOKEN may read pipelines.
     """
     with opened(context) as run:
-        run.run(run.stage(step, ports, env_project=env_repository.address(run).path))
+        releasing.advance(
+            run, releasing.stage(run, step, ports, env_project=env_repository.address(run).path)
+        )

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.steps import branch, entries, gate, image_check, overlays, proposing, rendering
-from pipeline_tools.steps.bump_request import NOBODY, Options, Proposal, Request, named, request
+from pipeline_tools.steps.bump_options import NOBODY, Options
+from pipeline_tools.steps.bump_request import Proposal, Request, named, request
 from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Change
-from pipeline_tools.steps.rendering import Proof
 from pipeline_tools.steps.shape import PRIVATE, Patience, Reading, Status, Step
-from pipeline_tools.text import env_rules, proposals
-from pipeline_tools.text.env_rules import EnvRules, Target
+from pipeline_tools.text import proposals
 from pipeline_tools.text.receipt import Bumped, Receipt
-from pipeline_tools.text.rendered import Move
 
 if TYPE_CHECKING:
     from pipeline_tools.adapters.git import Remote
@@ -24,6 +22,9 @@ if TYPE_CHECKING:
     from pipeline_tools.adapters.kustomize import Kustomize
     from pipeline_tools.adapters.registry import Registries
     from pipeline_tools.adapters.signing import Signature, Signer
+    from pipeline_tools.steps.rendering import Proof
+    from pipeline_tools.text.env_rules import EnvRules
+    from pipeline_tools.text.rendered import Move
 
 __all__ = ["NOBODY", "STEP", "Options", "Ports", "Request", "named", "record", "request"]
 
@@ -60,10 +61,10 @@ class Facts:
     branch: str
     tip: str | None
     files: tuple[tuple[str, str], ...]
-    rules: EnvRules
+    rules: "EnvRules | None"
     now: datetime
     named: str | None
-    proposal: proposing.Facts | None
+    proposal: "proposing.Facts | None"
     unread: tuple[PipelineError, ...]
 
 
@@ -80,7 +81,7 @@ class Outcome:
     branch: str
     commit: str | None
     changes: tuple[Change, ...]
-    workloads: tuple[Move, ...]
+    workloads: "tuple[Move, ...]"
     diff: str
     superseded_by: str | None = None
     overruled: tuple[str, ...] = ()
@@ -116,7 +117,7 @@ class Plan:
     tip: str | None
     changes: tuple[Change, ...]
     message: str
-    workloads: tuple[Move, ...] = ()
+    workloads: "tuple[Move, ...]" = ()
     diff: str = ""
     overruled: tuple[str, ...] = ()
     source_branch: str | None = None
@@ -124,9 +125,9 @@ class Plan:
     request: Request | None = field(default=None, metadata=PRIVATE)
     files: tuple[tuple[str, str], ...] = field(default=(), metadata=PRIVATE)
     named: str | None = field(default=None, metadata=PRIVATE)
-    proposal: proposing.Facts | None = field(default=None, metadata=PRIVATE)
+    proposal: "proposing.Facts | None" = field(default=None, metadata=PRIVATE)
     rebuilds: bool = field(default=True, metadata=PRIVATE)
-    rules: EnvRules = field(default=env_rules.NONE, metadata=PRIVATE)
+    rules: "EnvRules | None" = field(default=None, metadata=PRIVATE)
     now: datetime = field(default=datetime.min.replace(tzinfo=UTC), metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
@@ -165,7 +166,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     newest = read(None, partial(_newest, request, ports, branch)) if request.proposal else None
     tip = read(None, ports.remote.fetch, branch) if not read.errors else None
     if tip is None:
-        return Facts(branch, None, (), env_rules.NONE, ports.clock(), None, None, read.unread)
+        return Facts(branch, None, (), None, ports.clock(), None, None, read.unread)
     folders = overlays.resolve(ports.remote, tip, request.overlays)
     files = tuple(overlays.file(ports.remote, tip, folder) for folder in folders)
     rules = gate.read(ports.remote, tip)
@@ -228,21 +229,21 @@ def plan(request: Request, facts: Facts) -> Plan:
         rules=facts.rules,
         now=facts.now,
     )
-    passed = _passed(plan, request, gate.targets(changes))
+    passed = _passed(plan, request, gate.places(changes))
     return _proposed(passed, request, facts.proposal) if facts.proposal and files else passed
 
 
-def _passed(plan: Plan, request: Request, targets: tuple[Target, ...]) -> Plan:
+def _passed(plan: Plan, request: Request, places: tuple[gate.Place, ...]) -> Plan:
     """The plan, with the rules it overrules and its message.
 
     Raises:
         Refused: a rule forbids it.
     """
-    overruled = gate.passed(plan.rules, targets, plan.now, request.override)
+    overruled = gate.passed(plan.rules, places, plan.now, request.override)
     return replace(plan, overruled=overruled, message=request.message(overruled))
 
 
-def _proposed(plan: Plan, request: Request, found: proposing.Facts) -> Plan:
+def _proposed(plan: Plan, request: Request, found: "proposing.Facts") -> Plan:
     """The plan, as a merge request."""
     merges_itself = bool(request.proposal and request.proposal.merges_itself)
     paths = tuple(path for path, _ in plan.files)
@@ -279,17 +280,17 @@ def _proved(plan: Plan, tip: str, request: Request, ports: Ports) -> Plan:
     moves = tuple(_known(move) for rendering in proof.renderings for move in rendering.moves)
     # Whoever builds on what is bumped is bumped with it: their freeze holds too.
     moved = dict.fromkeys(move.folder for move in moves)
-    others = (Target(folder, image.name) for folder in moved for image in request.edit.images)
-    plan = _passed(plan, request, (*gate.targets(plan.changes), *others))
+    others = ((folder, image.name) for folder in moved for image in request.edit.images)
+    plan = _passed(plan, request, (*gate.places(plan.changes), *others))
     diff = entries.shown("".join(rendering.difference for rendering in proof.renderings))
     return replace(plan, workloads=moves, diff=diff)
 
 
-def _known(move: Move) -> Move:
+def _known(move: "Move") -> "Move":
     return replace(move, after=entries.shown(move.after))
 
 
-def _must_match(change: Change, proof: Proof) -> None:
+def _must_match(change: Change, proof: "Proof") -> None:
     """What is written is what a workload runs: not so where the name is misspelt, or something later overrides it."""
     if change.status is not Status.PLANNED:
         return
@@ -323,7 +324,9 @@ def _committed(plan: Plan, tip: str, request: Request, ports: Ports) -> str:
     return ports.remote.commit(tip, files, plan.message, by, ports.signer)
 
 
-def _propose(plan: Plan, request: Request, wanted: Proposal, found: proposing.Facts, ports: Ports) -> Outcome:
+def _propose(
+    plan: Plan, request: Request, wanted: Proposal, found: "proposing.Facts", ports: Ports
+) -> Outcome:
     """The commit on a branch of our own, and its merge request; no `ci.skip`: it is its pipeline that is wanted."""
     commit = _committed(plan, str(plan.tip), request, ports) if plan.rebuilds else None
     text = proposals.description(plan.message, request.overlays, plan.diff)

@@ -5,41 +5,11 @@ import json
 from dataclasses import dataclass, replace
 
 from pipeline_tools.errors import PipelineError
+from pipeline_tools.steps.bump_options import NOBODY, Options
 from pipeline_tools.steps.entries import UNKNOWN_DIGEST, Edit
-from pipeline_tools.text import references, versions
+from pipeline_tools.text import references
 from pipeline_tools.text.kustomization import Image, Pin
 from pipeline_tools.text.receipt import Pushed, Receipt
-
-NOBODY = "pipeline-tools@noreply.invalid"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says about the bump."""
-
-    env_project: str
-    env_branch: str | None = None
-    overlay: tuple[str, ...] = ()
-    image: tuple[str, ...] = ()
-    pin: str = "both"
-    allow_downgrade: bool = False
-    order: str = versions.SEMVER
-    override: str | None = None
-    render: bool = True
-    dependents: bool = False
-    check_image: bool = False
-    platform: tuple[str, ...] = ()
-    skip_ci: bool = False
-    via_merge_request: bool = False
-    label: tuple[str, ...] = ()
-    reviewer: tuple[str, ...] = ()
-    auto_merge: bool = False
-    author_name: str = "pipeline-tools"
-    author_email: str = NOBODY
-    committer_name: str = "pipeline-tools"
-    committer_email: str = NOBODY
-    project: str | None = None
-    pipeline_url: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_tools.errors import PipelineError
@@ -61,6 +62,7 @@ def resolve(remote: "Remote", tip: str, patterns: Iterable[str]) -> tuple[str, .
 def _resolved(remote: "Remote", tip: str, pattern: str) -> list[str]:
     if not _GLOB.search(pattern):
         return [pattern]
+    remote.unfold(tip, _literal(pattern))
     found = sorted(_matching(remote, tip, "", pattern.split("/")))
     if not found:
         raise PipelineError(
@@ -68,6 +70,11 @@ def _resolved(remote: "Remote", tip: str, pattern: str) -> list[str]:
             hint="is it written as from the root of the env repository?",
         )
     return found
+
+
+def _literal(pattern: str) -> str:
+    """The folder that all of a glob is below."""
+    return "/".join(takewhile(lambda part: not _GLOB.search(part), pattern.split("/")))
 
 
 def _matching(remote: "Remote", tip: str, folder: str, parts: list[str]) -> Iterator[str]:

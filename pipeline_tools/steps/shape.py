@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from pipeline_tools.errors import Denied, PipelineError, Stale, Unavailable
-from pipeline_tools.text.receipt import Receipt
+
+if TYPE_CHECKING:  # whoever only shows what steps do does without it
+    from pipeline_tools.text.receipt import Receipt
 
 log = logging.getLogger(__name__)
 
@@ -144,9 +146,9 @@ class Stage:
     """
 
     step: Step[Any, Any, Any, Any, Any]
-    request: Callable[[Receipt], Any]
+    request: "Callable[[Receipt], Any]"
     ports: Callable[[], Any]
-    record: Callable[[Receipt, Any], Receipt]
+    record: "Callable[[Receipt, Any], Receipt]"
 
 
 P = ParamSpec("P")
@@ -232,13 +234,13 @@ def _applied(
 
 def advance(
     stage: Stage,
-    receipt: Receipt,
+    receipt: "Receipt",
     voice: Voice,
-    save: Callable[[Receipt], None],
+    save: "Callable[[Receipt], None]",
     *,
     dry_run: bool,
     patience: Patience,
-) -> Receipt:
+) -> "Receipt":
     """Run one stage on what the receipt says so far, and `save` what it did, even where it failed after that.
 
     Returns:
@@ -256,7 +258,7 @@ def advance(
     return after
 
 
-def look(stage: Stage, receipt: Receipt) -> None:
+def look(stage: Stage, receipt: "Receipt") -> None:
     """Read, plan and prove, and no more: what stands in the way of a later stage shows before an earlier one writes.
 
     Raises:

@@ -19,8 +19,7 @@ from pipeline_tools.text import references
 from pipeline_tools.text.printing import printable
 from pipeline_tools.text.schema import Lines, Many, Number, Part, Problem, Reader, load, said
 
-FILE_NAME = ".pipeline-tools.yml"
-"""Where the rules are in the env repository: at its root."""
+FILE_NAME = references.ENV_RULES
 
 LONGEST = 200
 """Characters of a reason or a name."""
@@ -122,9 +121,6 @@ class EnvRules:
 
 PARTS = ((EnvRules, ""), (FreezeWindow, "freeze_windows[]"), (Hold, "holds[]"))
 """Every class of the file and where it stands, for the documentation."""
-
-NONE = EnvRules(schema=1)
-"""The rules of a repository without the file."""
 
 
 def read(text: str) -> tuple[EnvRules | None, tuple[Problem, ...]]:

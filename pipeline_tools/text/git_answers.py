@@ -22,6 +22,14 @@ _AWAY = re.compile(
     re.IGNORECASE,
 )
 
+_REDIRECT = re.compile(r"returned error: 30[12378]")
+"""What git says of an HTTP redirect that it was told not to follow."""
+
+
+def is_redirect(said: str) -> bool:
+    """Whether git's error output means that the server is elsewhere."""
+    return bool(_REDIRECT.search(said))
+
 
 def failure(url: str, said: str) -> PipelineError | None:
     """What git's error output means, as far as the transport goes; None where it means something else."""

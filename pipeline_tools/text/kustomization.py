@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -148,8 +149,12 @@ def _must_be_sound(image: Image, where: str) -> None:
         )
 
 
+@lru_cache(maxsize=64)
 def _parsed(text: str, path: str) -> tuple[MappingNode, Any]:
-    """The document as nodes, and as the value that they stand for."""
+    """The document as nodes, and as the value that they stand for; both are only read.
+
+    An edit looks at its text eight times: for the entry, the edit, its proof, and the next entry. Parsing takes longest.
+    """
     yaml = YAML(typ="safe", pure=True)
     try:
         root = yaml.compose(text)

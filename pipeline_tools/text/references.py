@@ -26,6 +26,10 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK.fullmatch(host) is not None
 
 
+ENV_RULES = ".pipeline-tools.yml"
+"""Where an env repository's own rules are: at its root."""
+
+
 @dataclass(frozen=True)
 class Repository:
     """A repository of a registry: `host[:port]` and `name`, without tag or digest."""

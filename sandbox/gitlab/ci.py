@@ -117,7 +117,8 @@ def pushed(state: State, push: Push) -> None:
         name = change.branch or change.tag
         if name is None or change.deletion:
             continue
-        sha = repository.ref_sha(push.project.repository, change.ref)
+        # A tag may be annotated; a branch is at the commit that was pushed.
+        sha = change.new if change.branch else repository.ref_sha(push.project.repository, change.ref)
         if sha is None or repository.entry(push.project.repository, sha, CONFIG) is None:
             continue
         _pushed_ref(state, push, change, name, sha)

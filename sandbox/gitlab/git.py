@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -195,7 +196,7 @@ class Git:
         if visit.push and visit.token:
             self.hooks.pushers[key] = Pusher(visit.project, visit.token)
         process = subprocess.Popen(
-            ["git", "http-backend"],
+            [backend()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -257,6 +258,13 @@ class Git:
         feeder.join(timeout=5)
         self.running.discard(process)
         self.hooks.pushers.pop(key, None)
+
+
+@cache
+def backend() -> str:
+    """Where the program of git-http-backend(1) is; `git` itself would only start it."""
+    done = subprocess.run(["git", "--exec-path"], stdout=subprocess.PIPE, text=True, check=True)
+    return str(Path(done.stdout.strip()) / "git-http-backend")
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The hook that git runs: hand the push to the server, print its answer, exit by it.
 #
-# Run as `hook_client.sh pre-receive|post-receive`. Bash and nothing else, as this is part of every push's time: an
+# Run under the name of the hook, `pre-receive` or `post-receive`. Bash and nothing else, as this is part of every push's time: an
 # interpreter that takes longer to start than the push itself would hide what is measured. The server's address and
 # the key of this push come from the environment.
 set -u
@@ -20,7 +20,7 @@ done
 LC_ALL=C # so that a length is one of bytes
 exec 3<>"/dev/tcp/127.0.0.1/$SANDBOX_PORT"
 printf 'POST /-/hooks/%s HTTP/1.0\r\nX-Push: %s\r\nContent-Length: %s\r\n\r\n%s' \
-  "$1" "$SANDBOX_PUSH" "${#body}" "$body" >&3
+  "${0##*/}" "$SANDBOX_PUSH" "${#body}" "$body" >&3
 
 allowed=1
 while IFS= read -r line <&3 && [ "$line" != $'\r' ]; do

@@ -1,7 +1,6 @@
 """The server's side of git hooks: decide before a push is accepted, start pipelines after it."""
 
 import re
-import shlex
 import subprocess
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -42,9 +41,7 @@ def install(directory: Path) -> Path:
     folder = directory / ".hooks"
     folder.mkdir(parents=True, exist_ok=True)
     for event in EVENTS:
-        script = folder / event
-        script.write_text(f"#!/bin/sh\nexec {shlex.quote(str(CLIENT))} {event}\n")
-        script.chmod(0o755)
+        (folder / event).symlink_to(CLIENT)
     return folder
 
 
@@ -74,7 +71,7 @@ class Hooks:
     def _answer(self, path: str, pusher: Pusher, body: str) -> Answer:
         push = _push(pusher, body)
         if path.endswith("/pre-receive"):
-            return check(push)
+            return check(replace(push, changes=tuple(_seen(push, change) for change in push.changes)))
         if pusher.token.kind != "job":
             # A push with the job token starts no pipeline (GitLab docs: CI/CD job token, "Allow Git push requests").
             ci.pushed(self.state, push)
@@ -86,17 +83,16 @@ def _push(pusher: Pusher, body: str) -> Push:
     rows = [line.partition(" ")[::2] for line in body.split("\n")]
     extra = dict(text.split("=", 1) for kind, text in rows if kind == "environment")
     updates = [text.split(" ", 2) for kind, text in rows if kind == "update"]
-    changes = tuple(_seen(pusher.project, Change(old, new, ref), extra) for old, new, ref in updates)
+    changes = tuple(Change(old, new, ref) for old, new, ref in updates)
     options = tuple(text for kind, text in rows if kind == "option")
     return Push(pusher.project, pusher.token.user, changes, options, extra)
 
 
-def _seen(project: Project, change: Change, extra: dict[str, str]) -> Change:
+def _seen(push: Push, change: Change) -> Change:
     if change.creation or change.deletion:
         return change
-    return replace(
-        change, forced=not repository.is_ancestor(project.repository, change.old, change.new, extra)
-    )
+    repo = push.project.repository
+    return replace(change, forced=not repository.is_ancestor(repo, change.old, change.new, push.environment))
 
 
 def check(push: Push) -> Answer:
