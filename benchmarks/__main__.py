@@ -141,9 +141,7 @@ def bound(bao: OpenBao, cluster: Cluster, directory: Path) -> dict[str, str]:
         client.secrets.kv.v2.create_or_update_secret(name, {"it": f"the-secret-value-{name}"})
     (directory / "token").write_text(cluster.token("ci", "job", seconds=3600))
     return {
-        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
-        # Compiled modules, as pip installs them; a checkout may have none.
-        "PYTHONPYCACHEPREFIX": str(directory / "bytecode"),
+        **os.environ,
         "VAULT_ADDR": bao.url,
         "PT_VAULT_ROLE": "bench",
         "PT_VAULT_KUBERNETES_MOUNT": "kubernetes",
@@ -171,6 +169,14 @@ def masked() -> list[Row]:
 
 def main() -> None:
     """Measure, print and write the page."""
+    with tempfile.TemporaryDirectory() as bytecode:
+        # Compiled modules, as pip installs them; a checkout may have none.
+        os.environ["PYTHONPYCACHEPREFIX"] = bytecode
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        _measure()
+
+
+def _measure() -> None:
     machine = f"Python {platform.python_version()}, {platform.machine()}"
     rows = [
         *start_up(),
