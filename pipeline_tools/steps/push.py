@@ -1,5 +1,6 @@
 """The push step: the candidate's digest published under the release tag, byte for byte."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline_tools.adapters.registry import Registries, Registry
     from pipeline_tools.text.manifests import Manifest
 
+log = logging.getLogger(__name__)
+
 LISTED = 10_000
 """Tags that Artifact Registry lists at most: where there are so many, others may be missing."""
 
@@ -41,7 +44,7 @@ class Request:
     """Publish `source` at `digest` (None: known after build) as `repository` under the version of git tag `name`.
 
     `commit` is the release's, None to take the one that the checkout's tag is on; `moving` the kinds of moving
-    tags asked for.
+    tags asked for; `is_given`: somebody named the source, so that no build of ours has looked at its labels.
     """
 
     repository: Repository
@@ -52,6 +55,7 @@ class Request:
     commit: str | None
     moving: tuple[str, ...]
     pattern: str
+    is_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ class Plan:
     origin: Repository = field(default=Repository("", ""), metadata=PRIVATE)
     manifest: "Manifest | None" = field(default=None, metadata=PRIVATE)
     request: Request | None = field(default=None, metadata=PRIVATE)
+    commit: str | None = field(default=None, metadata=PRIVATE)
 
     def lines(self) -> Iterator[str]:
         if self.adopted:
@@ -171,6 +176,7 @@ def request(options: Options, receipt: Receipt) -> Request:
         commit=receipt.tag.commit if receipt.tag else None,
         moving=options.moving,
         pattern=options.tag_pattern,
+        is_given=bool(options.source),
     )
 
 
@@ -274,6 +280,7 @@ def plan(request: Request, facts: Facts) -> Plan:
         target=request.repository,
         origin=origin,
         request=request,
+        commit=facts.commit,
     )
 
 
@@ -288,12 +295,34 @@ def _same(request: Request, facts: Facts) -> None:
 
 
 def check(plan: Plan, ports: Ports) -> Plan:
-    """Prove that the source is there, and read its manifest."""
+    """Prove that the source is there, and read its manifest.
+
+    Raises:
+        Refused: it was named, and says that it is made of another commit than the release's.
+    """
     if plan.status is not Status.PLANNED or plan.digest is None:
         return plan
     read = Reading(list(plan.unread))
-    manifest = read(None, ports.registries.at(plan.origin).get, plan.origin.name, plan.digest)
+    registry = ports.registries.at(plan.origin)
+    manifest = read(None, registry.get, plan.origin.name, plan.digest)
+    if manifest and plan.request and plan.request.is_given:
+        read(None, _made_of, plan, manifest, registry)
     return replace(plan, manifest=manifest, unread=read.unread)
+
+
+def _made_of(plan: Plan, manifest: "Manifest", registry: "Registry") -> None:
+    """See that each image is of the release's commit, as far as it says of which it is."""
+    name = plan.origin.name
+    children = [registry.get(name, child) for child in manifest.images()] if manifest.is_index else [manifest]
+    for revision in {registry.labels(name, child).get(manifests.REVISION) for child in children}:
+        if revision is None or plan.commit is None:
+            log.warning("%s@%s does not say of which commit it is, or the tag not", plan.source, plan.digest)
+        elif revision != plan.commit:
+            raise Refused(
+                f"{plan.source}@{plan.digest} is labelled with the commit {revision}, not {plan.commit}",
+                hint=f"name the candidate that was built of {plan.request.name if plan.request else 'the tag'}, "
+                "or run build and leave --source out",
+            )
 
 
 def apply(plan: Plan, ports: Ports) -> Outcome:

@@ -365,6 +365,29 @@ def test_a_version_of_another_commit_stays(across: World) -> None:
     assert across.contents == {"1.4.0": other}
 
 
+@pytest.mark.parametrize("is_index", [False, True])
+def test_a_named_source_of_another_commit_is_refused(across: World, *, is_index: bool) -> None:
+    """An index is refused for any one of its images."""
+    server, place = across.server, across.candidates
+    wrong = images.put_image(server, place, "wrong", {images.REVISION: OTHER})
+    digest = images.put_index(server, place, "both", [across.digest, wrong]) if is_index else wrong
+    with pytest.raises(Refused, match=OTHER) as caught:
+        across.run(source=f"{across.host}/{place}@{digest}")
+    assert across.commit in caught.value.message
+    assert across.contents == {}
+
+
+def test_a_named_source_that_names_no_commit_is_published(
+    across: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another tool built it; whoever names it answers for it."""
+    digest = images.put_image(across.server, across.candidates, "foreign", {"vendor": "somebody"})
+    outcome = across.run(source=f"{across.host}/{across.candidates}@{digest}")
+    assert outcome.digest == digest
+    assert across.contents == {"1.4.0": digest}
+    assert "does not say of which commit" in caplog.text
+
+
 def test_without_a_receipt_the_checkouts_tag_tells_the_commit(same: World) -> None:
     built_before = same.put("1.4.0", same.commit)
     asked = push.request(
