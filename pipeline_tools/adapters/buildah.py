@@ -5,8 +5,8 @@ Sources: buildah-build(1), buildah-push(1), buildah-manifest-push(1), containers
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from pipeline_tools.adapters.layout import Layout
 from pipeline_tools.adapters.process import Environment
 from pipeline_tools.adapters.scratch import scratch
 from pipeline_tools.text import build_errors
-from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.recipes import BuildSecret, Recipe
 
 log = logging.getLogger(__name__)
@@ -29,13 +28,13 @@ _IMAGE = "localhost/pipeline-tools/candidate"
 class Buildah:
     """The program `buildah`.
 
-    `environment` is the whole one of the child, `logins` the registries' credentials by host, for base images and the
-    cache, `storage_driver` `vfs`, which works everywhere, or `overlay`, which is faster. Each writes folders into
+    `environment` is the whole one of the child, and `lent` makes of it, for as long as a build lasts, one in which buildah
+    can ask for logins, for base images and the cache. `storage_driver` is `vfs`, which works everywhere, or `overlay`, which is faster. Each writes folders into
     layers in its own way, so the same commit has another digest with the other (measured with 1.28).
     """
 
     environment: Environment
-    logins: Callable[[], Mapping[str, Credential]] = dict
+    lent: Callable[[Environment], AbstractContextManager[Environment]] = nullcontext
     storage_driver: str = "vfs"
     name = "buildah"
 
@@ -65,8 +64,10 @@ class Buildah:
             PipelineError: it does not build; the message has the last lines of what it said.
             Denied: a base image may not be pulled. Unavailable: a registry could not be reached.
         """
-        with scratch(self.logins()) as folder:
-            run = _Run(self, folder, (*pod.unshare(self.environment), "buildah"), f"build of {image}")
+        with scratch() as folder, self.lent(self.environment) as environment:
+            # Its big temporary files where they go with the rest.
+            lent = {**environment, "TMPDIR": str(folder / "tmp")}
+            run = _Run(self, lent, folder, (*pod.unshare(self.environment), "buildah"), f"build of {image}")
             run(*_build(recipe, context, file))
             is_list = len(recipe.platforms) > 1
             words = ("manifest", "push", "--all") if is_list else ("push",)
@@ -79,6 +80,7 @@ class _Run:
     """Buildah commands of one build, on its storage in `folder`."""
 
     buildah: Buildah
+    environment: Environment
     folder: Path
     program: tuple[str, ...]
     what: str
@@ -90,7 +92,9 @@ class _Run:
             last.append(line)
             log.log(logging.INFO if line.startswith("STEP ") else logging.DEBUG, "%s", line)
 
-        code = process.followed(*self.program, *self._storage(), *words, environment=self._lent(), say=say)
+        code = process.followed(
+            *self.program, *self._storage(), *words, environment=self.environment, say=say
+        )
         if code:
             error = next((line for line in reversed(last) if line.startswith("Error: ")), f"code {code}")
             raise build_errors.said(self.what, error.removeprefix("Error: "), "\n".join(last))
@@ -100,14 +104,6 @@ class _Run:
         return (
             "--root", str(self.folder / "root"), "--runroot", str(self.folder / "run"), "--storage-driver", driver,
         )  # fmt: skip
-
-    def _lent(self) -> Environment:
-        """Its big temporary files where they go with the rest, and its logins, no other."""
-        return {
-            **self.buildah.environment,
-            "TMPDIR": str(self.folder / "tmp"),
-            "REGISTRY_AUTH_FILE": str(self.folder / "config.json"),
-        }
 
 
 def _build(recipe: Recipe, context: Path, file: Path) -> Iterator[str]:

@@ -7,8 +7,8 @@ docs/build-repro.md, docs/attestations.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from pipeline_tools.adapters.layout import Layout
 from pipeline_tools.adapters.process import Environment
 from pipeline_tools.adapters.scratch import scratch
 from pipeline_tools.text import build_errors
-from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.recipes import BuildSecret, Recipe
 
 log = logging.getLogger(__name__)
@@ -27,10 +26,10 @@ LAST_LINES = 12
 
 @dataclass(frozen=True)
 class Buildkit:
-    """BuildKit's client. `environment` is the whole one of the child, `logins` the credentials by registry's host."""
+    """BuildKit's client. `environment` is the whole one of the child; `lent` makes of it one that can ask for logins."""
 
     environment: Environment
-    logins: Callable[[], Mapping[str, Credential]] = dict
+    lent: Callable[[Environment], AbstractContextManager[Environment]] = nullcontext
     name = "buildkit"
 
     @property
@@ -62,9 +61,8 @@ class Buildkit:
             PipelineError: it does not build; the message has the last lines of what it said.
             Denied: a base image may not be pulled. Unavailable: a registry could not be reached.
         """
-        with scratch(self.logins()) as folder:
-            # DOCKER_CONFIG: buildctl reads logins from nowhere else.
-            lent = {**self.environment, "DOCKER_CONFIG": str(folder), "TMPDIR": str(folder / "tmp")}
+        with scratch() as folder, self.lent(self.environment) as environment:
+            lent = {**environment, "TMPDIR": str(folder / "tmp")}
             last: deque[str] = deque(maxlen=LAST_LINES)
 
             def say(line: str) -> None:

@@ -24,6 +24,8 @@ from pipeline_tools.text.masks import Secret
 
 VARIABLE = "PT_CREDENTIAL_SOCKET"
 HELPER = "pipeline-tools"
+_ALIAS = {"index.docker.io": "docker.io"}
+"""Docker Hub as docker calls it, and as buildah does (containers-auth.json(5))."""
 _LONGEST = 64 * 1024
 _SECONDS = 120.0
 
@@ -38,7 +40,8 @@ class Agent:
 
     def __enter__(self) -> Self:
         self._folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="pt-agent-")))
-        config = {"credHelpers": dict.fromkeys(sorted(self._hosts), HELPER)}
+        names = {_ALIAS.get(host, host) for host in self._hosts} | self._hosts
+        config = {"credHelpers": dict.fromkeys(sorted(names), HELPER)}
         (self._folder / "config.json").write_text(json.dumps(config))
         server = _Server(str(self._socket), self._answer)
         self._closing.callback(server.server_close)
@@ -67,7 +70,8 @@ class Agent:
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """`{"host": …}` → user and secret, or nothing; `{}` → the hosts."""
-        host = question.get("host")
+        asked = question.get("host")
+        host = next((name for name, alias in _ALIAS.items() if alias == asked), asked)
         if host is None:
             return {"hosts": sorted(self._hosts)}
         try:

@@ -45,12 +45,12 @@ def ports(run: Session) -> step.Ports:
 def _builders(run: Session) -> tuple[Builder, ...]:
     """The one that is named, or all of them, an engine first: it keeps layers from build to build."""
     engine = run.options(Engine)
-    logins = partial(registry_access.base_logins, run)
+    logins, lent = partial(registry_access.base_logins, run), partial(registry_access.lent, run)
     docker = run.closing.enter_context(Docker(engine.docker_host, engine.docker_cert_path, logins))
     known: tuple[Builder, ...] = (
         docker,
-        Buildah(run.environment, logins, engine.storage_driver),
-        Buildkit(run.environment, logins),
+        Buildah(run.environment, lent, engine.storage_driver),
+        Buildkit(run.environment, lent),
     )
     return tuple(builder for builder in known if engine.builder in {"auto", builder.name})
 

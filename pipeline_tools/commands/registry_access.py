@@ -179,11 +179,11 @@ def base_logins(run: Session) -> dict[str, Credential]:
 
 
 @contextmanager
-def lent(run: Session) -> Iterator[Mapping[str, str]]:
-    """Variables with which docker's, buildah's and BuildKit's programs ask us for logins, while the block lasts.
+def lent(run: Session, environment: Mapping[str, str]) -> Iterator[Mapping[str, str]]:
+    """`environment`, in which docker's, buildah's and BuildKit's programs ask us for logins, while the block lasts.
 
     They find docker-credential-pipeline-tools as their credential helper. No login is on disk or in a variable.
     """
     known = access(run)
     with Agent(known, known.hosts) as agent:
-        yield agent.variables(run.environment)
+        yield agent.variables(environment)

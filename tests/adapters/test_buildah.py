@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -10,12 +11,15 @@ import sys
 import tarfile
 import tempfile
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pipeline_tools.adapters.buildah import Buildah
+from pipeline_tools.adapters.credential_agent import Agent
 from pipeline_tools.errors import Denied, PipelineError, Unavailable
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
@@ -26,6 +30,8 @@ from tests import registry_images as images
 from tests.conftest import CI_PASSWORD, CI_USER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from pipeline_tools.adapters.layout import Layout
     from sandbox.registry import Registry
 
@@ -62,7 +68,16 @@ def buildah(registry: Registry, tmp_path: Path, temporary: Path) -> Buildah:
     configuration = tmp_path / "registries.conf"
     configuration.write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')
     environment = {**os.environ, "CONTAINERS_REGISTRIES_CONF": str(configuration)}
-    return Buildah(environment, lambda: {registry.host: LOGIN})
+    return Buildah(environment, partial(lent, {registry.host: LOGIN}.get, [registry.host]))
+
+
+@contextmanager
+def lent(
+    source: Callable[[str], Credential | None], hosts: list[str], environment: Mapping[str, str]
+) -> Iterator[Mapping[str, str]]:
+    """As `build` lends the logins of a run."""
+    with Agent(source, hosts) as agent:
+        yield agent.variables(environment)
 
 
 def build(buildah: Buildah, context: Path, dockerfile: str, recipe: Recipe | None = None) -> Built:
@@ -99,7 +114,7 @@ def _files(layout: Layout) -> list[tuple[str, bytes]]:
 def test_the_same_files_at_another_time_are_the_same_digest(
     buildah: Buildah, context: Path, temporary: Path, driver: str
 ) -> None:
-    builder = Buildah(buildah.environment, buildah.logins, driver)
+    builder = Buildah(buildah.environment, buildah.lent, driver)
     dockerfile = f"{BASE}COPY page /www/\nRUN /bin/busybox echo made > /made\nUSER 65534\n"
     first = build(builder, context, dockerfile)
     os.utime(context / "page", (1, 1))
@@ -155,7 +170,7 @@ def test_a_build_that_fails_shows_its_last_lines_and_leaves_nothing(
 def test_a_base_image_that_cannot_be_pulled(buildah: Buildah, context: Path, registry: Registry) -> None:
     with pytest.raises(Unavailable):
         build(buildah, context, "FROM 127.0.0.1:9/no/body:1\n")
-    stranger = Buildah(buildah.environment)
+    stranger = Buildah(buildah.environment, partial(lent, lambda _: None, [registry.host]))
     with pytest.raises(Denied):
         build(stranger, context, f"FROM {registry.host}/acme/base:1\n")
 
@@ -175,11 +190,35 @@ def test_a_base_image_behind_a_login(
     assert CI_PASSWORD not in caplog.text
 
 
+def test_a_login_is_asked_for_each_time_and_never_written(
+    buildah: Buildah, context: Path, registry: Registry, repository: str, temporary: Path
+) -> None:
+    """A token that ends in a long build is no matter: the cache is pushed with the one of then."""
+    asked: list[float] = []
+    seen: list[bytes] = []
+
+    def source(_: str) -> Credential:
+        asked.append(time.monotonic())
+        small = (path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size < 1 << 16)
+        seen.extend(path.read_bytes() for path in small)
+        return LOGIN
+
+    builder = Buildah(buildah.environment, partial(lent, source, [registry.host]))
+    dockerfile = f"{BASE}RUN /bin/busybox sleep 2\n"
+    build(builder, context, dockerfile, Recipe(epoch=EPOCH, cache=f"{registry.host}/{repository}/cache"))
+    assert asked[-1] - asked[0] > 2
+    assert images.contents(registry, f"{repository}/cache")
+    pair = base64.b64encode(f"{LOGIN.user}:{CI_PASSWORD}".encode())
+    assert seen
+    assert not [text for text in seen if CI_PASSWORD.encode() in text or pair in text]
+    assert list(temporary.iterdir()) == []
+
+
 def test_a_secret_is_mounted_and_in_no_layer(
     buildah: Buildah, context: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "token").write_text("of-a-file")
-    builder = Buildah({**buildah.environment, "LENT": "of-a-variable"}, buildah.logins)
+    builder = Buildah({**buildah.environment, "LENT": "of-a-variable"}, buildah.lent)
     secrets = (BuildSecret("one", path=str(tmp_path / "token")), BuildSecret("two", variable="LENT"))
     mounts = "--mount=type=secret,id=one --mount=type=secret,id=two"
     run = f"RUN {mounts} /bin/busybox wc -c /run/secrets/one /run/secrets/two > /sizes\n"
@@ -216,6 +255,7 @@ SCRIPT = """
 import logging, os, sys
 from pathlib import Path
 from pipeline_tools.adapters.buildah import Buildah
+from pipeline_tools.adapters.credential_agent import Agent
 from pipeline_tools.text.recipes import Recipe
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 context = Path(sys.argv[1])

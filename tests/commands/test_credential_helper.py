@@ -162,7 +162,7 @@ def test_nothing_secret_is_on_disk_and_nothing_stays() -> None:
 @click.pass_context
 def get_through_an_agent(context: click.Context, /, **_: Any) -> None:
     """What a builder of this run would be told, once for each host that it may ask for."""
-    with ExitStack() as closing, registry_access.lent(Session(context, closing)) as variables:
+    with ExitStack() as closing, registry_access.lent(Session(context, closing), os.environ) as variables:
         for host in json.loads((Path(variables["DOCKER_CONFIG"]) / "config.json").read_text())["credHelpers"]:
             click.echo(helper("get", host, **variables)[1])
 
@@ -181,6 +181,15 @@ def test_a_run_lends_its_own_logins_and_docker_s(google_world: GoogleWorld) -> N
         OURS: "base-image-password",
     }
     assert len(google_world.issued) == 1
+
+
+@pytest.mark.parametrize("name", ["index.docker.io", "docker.io"])
+def test_docker_hub_has_two_names(name: str) -> None:
+    with Agent(lambda _: a("a-token"), ["index.docker.io"]) as agent:
+        variables = agent.variables(os.environ)
+        config = json.loads((Path(variables["DOCKER_CONFIG"]) / "config.json").read_text())
+        assert name in config["credHelpers"]
+        assert json.loads(helper("get", name, **variables)[1])["Secret"] == "a-token"
 
 
 def test_a_client_that_asks_nonsense_disturbs_nobody() -> None:
