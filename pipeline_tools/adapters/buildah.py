@@ -67,12 +67,25 @@ class Buildah:
         with scratch() as folder, self.lent(self.environment) as environment:
             # Its big temporary files where they go with the rest.
             lent = {**environment, "TMPDIR": str(folder / "tmp")}
-            run = _Run(self, lent, folder, (*pod.unshare(self.environment), "buildah"), f"build of {image}")
-            run(*_build(recipe, context, file))
-            is_list = len(recipe.platforms) > 1
-            words = ("manifest", "push", "--all") if is_list else ("push",)
-            run(*words, "--format", "oci", _IMAGE, f"oci:{folder / 'image'}")
-            yield Layout(folder / "image")
+            apart = pod.unshare(self.environment)
+            with _emptied(folder, apart, lent):
+                run = _Run(self, lent, folder, (*apart, "buildah"), f"build of {image}")
+                run(*_build(recipe, context, file))
+                is_list = len(recipe.platforms) > 1
+                words = ("manifest", "push", "--all") if is_list else ("push",)
+                run(*words, "--format", "oci", _IMAGE, f"oci:{folder / 'image'}")
+                yield Layout(folder / "image")
+
+
+@contextmanager
+def _emptied(folder: Path, apart: tuple[str, ...], environment: Environment) -> Iterator[None]:
+    """Afterwards buildah's storage is gone: without root its files are other users', whom we are only in there."""
+    try:
+        yield
+    finally:
+        if "--user" in apart:
+            storage = (str(folder / name) for name in ("root", "run", "tmp"))
+            process.ended(*apart, "rm", "-rf", *storage, environment=environment)
 
 
 @dataclass(frozen=True)

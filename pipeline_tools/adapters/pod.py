@@ -11,6 +11,8 @@ from pipeline_tools.errors import PipelineError
 _SYS_ADMIN = 21
 """The number of CAP_SYS_ADMIN (capabilities(7), linux/capability.h)."""
 _WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
+_USERS = (("--user", "--map-root-user", "--map-auto"), ("--user", "--map-root-user"))
+"""Without root: with the ids of subuid(5), which takes newuidmap(1); else with our own alone."""
 _SECCOMP = {"0": "no filter", "1": "strict", "2": "a filter"}
 """proc(5), /proc/pid/status, `Seccomp`."""
 
@@ -19,21 +21,23 @@ def unshare(environment: Environment) -> tuple[str, ...]:
     """The words before a command that give it mounts and process ids of its own, and users where it needs that.
 
     So nothing of it outlives it: its mounts go with it, and so does all it started, even when we are killed
-    (setpriv(1), `--pdeathsig`; unshare(1), `--kill-child`).
+    (setpriv(1), `--pdeathsig`; unshare(1), `--kill-child`). Without root it gets the user ids that are set apart for
+    this user (subuid(5)); without these only its own, with which a Dockerfile can copy but not run anything.
 
     Raises:
         PipelineError: the pod does not allow it; the message says by which profile.
     """
-    users = () if _is_admin() else ("--user", "--map-root-user")
-    words = (*_WITH_US, "unshare", *users, "--mount", "--pid", "--fork", "--kill-child", "--")
-    done = process.ended(*words, "true", environment=environment)
-    if done.returncode:
+    said = ""
+    for users in ((),) if _is_admin() else _USERS:
+        words = (*_WITH_US, "unshare", *users, "--mount", "--pid", "--fork", "--kill-child", "--")
+        done = process.ended(*words, "true", environment=environment)
+        if not done.returncode:
+            return words
         said = done.stderr.decode(errors="replace").strip() or f"ended with {done.returncode}"
-        raise PipelineError(
-            f"{said} ({profile()})",
-            hint="use a runner class whose pods have seccomp and AppArmor Unconfined and default capabilities",
-        )
-    return words
+    raise PipelineError(
+        f"{said} ({profile()})",
+        hint="use a runner class whose pods have seccomp and AppArmor Unconfined and default capabilities",
+    )
 
 
 def profile() -> str:

@@ -16,12 +16,20 @@ AWAY = re.compile(
 )
 """The words of what may be there the next time."""
 
+_NO_GROUPS = "error setting supplemental groups list: operation not permitted"
+"""What a RUN of buildah ends with in a user namespace of one id (user_namespaces(7), `setgroups`)."""
+
 _IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)
 
 
 def said(what: str, message: str, last: str) -> PipelineError:
     """A builder's error in our words; `last` are the lines before it."""
     text = f"{what} failed: {message.strip()}"
+    if _NO_GROUPS in last:
+        return PipelineError(
+            f"{text}: without root this user has no other ids to run it with",
+            hint="install uidmap (newuidmap) and give the user a range in /etc/subuid and /etc/subgid, or run as root",
+        )
     if _INSTRUCTION.search(message):
         # An instruction's own words stand in the message, and may be any.
         return PipelineError(

@@ -4,6 +4,7 @@ import base64
 import json
 import logging
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import pipeline_tools
 from pipeline_tools.adapters.buildah import Buildah
 from pipeline_tools.adapters.credential_agent import Agent
 from pipeline_tools.errors import Denied, PipelineError, Unavailable
@@ -333,3 +335,77 @@ def test_the_layout_names_one_image(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(json.dumps({"manifests": []}))
     with pytest.raises(PipelineError, match="left 0 images"):
         _ = Layout(tmp_path).top
+
+
+# Without root --------------------------------------------------------------------------------------------------
+
+ROOTLESS = """
+import logging, sys
+from pathlib import Path
+from pipeline_tools.adapters.buildah import Buildah
+from pipeline_tools.text.recipes import Recipe
+logging.basicConfig(level=logging.INFO)
+here = Path(sys.argv[1])
+environment = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": str(here), "XDG_RUNTIME_DIR": str(here)}
+builder = Buildah(environment)
+builder.ready()
+with builder.building(Recipe(epoch=1), here / "context", here / "context/Dockerfile", "made:0") as made:
+    print("made", made.top.digest)
+"""
+NOBODY_S = 20_002
+"""A user id that no one has, and no range of others."""
+
+
+@pytest.fixture
+def home(context: Path) -> Iterator[Path]:
+    """A folder of anybody's, with this package and a context that runs something as another user."""
+    python = Path("/usr/bin/python3")
+    if os.geteuid() or not python.exists() or sys.version_info[:2] not in _versions(python):
+        pytest.skip("it takes root to be somebody else, and a python that others may run")
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own are closed to others
+    shutil.copytree(Path(pipeline_tools.__file__).parent, folder / "pipeline_tools")
+    shutil.copytree(context, folder / "context")
+    (folder / "context/Dockerfile").write_text(
+        f"{BASE}RUN /bin/busybox id\nUSER 65534\nRUN /bin/busybox id\n"
+    )
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _versions(python: Path) -> list[tuple[int, int]]:
+    done = subprocess.run(
+        (python, "-c", "import sys; print(*sys.version_info[:2])"), capture_output=True, check=True
+    )
+    return [tuple(map(int, done.stdout.split()))]  # type: ignore[list-item]
+
+
+def as_user(number: int, home: Path) -> subprocess.CompletedProcess[str]:
+    for path in (home, *home.rglob("*")):
+        os.chown(path, number, number)
+    user = ("setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups")
+    argv = (*user, "/usr/bin/python3", "-c", ROOTLESS, str(home))
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(home)}
+    return subprocess.run(argv, cwd=home, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_without_root_it_builds_as_the_ids_that_are_set_apart(home: Path) -> None:
+    before = set(home.iterdir())
+    name = f"pt-{os.getpid()}"
+    subprocess.run(("useradd", "--no-create-home", name), check=True)
+    try:
+        done = as_user(pwd.getpwnam(name).pw_uid, home)
+    finally:
+        subprocess.run(("userdel", name), check=True)
+    assert done.returncode == 0, done.stderr
+    assert "made sha256:" in done.stdout
+    assert {path for path in home.iterdir() if path.name.startswith("pt-build-")} == set(), (
+        "all is cleaned up"
+    )
+    assert before <= set(home.iterdir())
+
+
+def test_without_root_and_without_other_ids_it_says_what_is_missing(home: Path) -> None:
+    done = as_user(NOBODY_S, home)
+    assert done.returncode == 1
+    assert "without root this user has no other ids" in done.stderr
+    assert not list(home.glob("pt-build-*"))
