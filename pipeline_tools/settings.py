@@ -64,7 +64,10 @@ NOT_BELIEVED = frozenset(
     {
         "allow_provider",
         "builder",
+        "google_service_account",
+        "google_workload_identity_provider",
         "plan_recipient",
+        "registry_auth",
         "scaleway",
         "state",
         "terraform_binary",
@@ -86,6 +89,7 @@ OF_THE_JOBS = frozenset(
         "build_services",
         "check_stage",
         "environment_name",
+        "google_audience",
         "job_prefix",
         "plan_secret",
         "plan_stage",

@@ -169,7 +169,26 @@ def test_a_value_in_a_script_line_would_be(world: World, tmp_path: Path) -> None
     assert marker.exists()
 
 
-@pytest.mark.parametrize("name", ["repository", "candidate_repository", "licenses", "cache", "job_prefix"])
+def test_the_way_to_log_in_is_an_input(world: World, tmp_path: Path) -> None:
+    runner = released(world, tmp_path, "v1.0.0", repository="registry.invalid/app", registry_auth="oidc")
+    done = runner.on_tag("v1.0.0", "release-build", *EXECUTE, **JOB)
+    assert done.returncode != 0
+    assert "no Google token goes to registry.invalid" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "google_workload_identity_provider",
+        "google_service_account",
+        "google_audience",
+        "repository",
+        "candidate_repository",
+        "licenses",
+        "cache",
+        "job_prefix",
+    ],
+)
 def test_a_hostile_word_makes_no_pipeline(world: World, runner: Runner, tmp_path: Path, name: str) -> None:
     marker = tmp_path / "executed"
     with_inputs(world.app, **{name: hostile(marker)})

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from pipeline_tools import settings
 from pipeline_tools.cli import COMMANDS, cli
 from pipeline_tools.options import Setting, of
+from pipeline_tools.text.google_identity import provider
 from tests.templates.template import (
     BLOCK,
     EXAMPLES,
@@ -85,6 +86,32 @@ def test_nothing_is_global() -> None:
     reserved = {"workflow", "stages", "default", "variables", "image", "services", "cache", "include"}
     assert not reserved & set(BODY)
     assert all("$[[ inputs.job_prefix ]]" in job for job in BODY)
+
+
+def test_who_builds_and_pushes_asks_for_an_id_token() -> None:
+    asking = {name for name, job in resolved(FILLED).items() if "id_tokens" in job}
+    assert asking == {"release-build", "release-push"}
+
+
+def test_the_id_token_is_for_the_provider_that_is_named() -> None:
+    pool = "projects/1/locations/global/workloadIdentityPools/gitlab"
+    named = provider(f"{pool}/providers/gitlab")
+    inputs = {**defaults(SPEC), **example_inputs(EXAMPLE), "google_workload_identity_provider": str(named)}
+    assert re.search(SPEC["google_workload_identity_provider"]["regex"], str(named))
+    job = resolved(fill(BODY, inputs))["release-push"]
+    variable = "PT_GOOGLE_WORKLOAD_IDENTITY_PROVIDER"
+    audience = job["id_tokens"]["PT_GOOGLE_ID_TOKEN"]["aud"].replace(
+        f"${variable}", job["variables"][variable]
+    )
+    assert audience == named.id_token_audience
+
+
+@pytest.mark.parametrize(
+    "written", ["//iam.googleapis.com/projects/1", "https://iam.googleapis.com/projects/1"]
+)
+def test_a_provider_is_not_written_as_an_audience(written: str) -> None:
+    """The default audience begins with Google's address already."""
+    assert not re.search(SPEC["google_workload_identity_provider"]["regex"], written)
 
 
 def test_no_value_stands_in_a_script() -> None:
