@@ -1,6 +1,7 @@
 """What this pod lets a builder do, asked by doing it, and the profile that forbids it."""
 
 import contextlib
+import logging
 import os
 from pathlib import Path
 
@@ -8,11 +9,14 @@ from pipeline_tools.adapters import process
 from pipeline_tools.adapters.process import Environment
 from pipeline_tools.errors import PipelineError
 
+log = logging.getLogger(__name__)
+
 _SYS_ADMIN = 21
 """The number of CAP_SYS_ADMIN (capabilities(7), linux/capability.h)."""
 _WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
-_USERS = (("--user", "--map-root-user", "--map-auto"), ("--user", "--map-root-user"))
-"""Without root: with the ids of subuid(5), which takes newuidmap(1); else with our own alone."""
+_OWN_ID = ("--user", "--map-root-user")
+"""Tried before other ids are: where namespaces are forbidden, `unshare --map-auto` (util-linux 2.38) leaves a child that
+waits for ever, and with it whoever waits for its output."""
 _SECCOMP = {"0": "no filter", "1": "strict", "2": "a filter"}
 """proc(5), /proc/pid/status, `Seccomp`."""
 
@@ -27,17 +31,26 @@ def unshare(environment: Environment) -> tuple[str, ...]:
     Raises:
         PipelineError: the pod does not allow it; the message says by which profile.
     """
-    said = ""
-    for users in ((),) if _is_admin() else _USERS:
-        words = (*_WITH_US, "unshare", *users, "--mount", "--pid", "--fork", "--kill-child", "--")
-        done = process.ended(*words, "true", environment=environment)
-        if not done.returncode:
-            return words
+    if _is_admin():
+        return _tried((), environment)
+    alone = _tried(_OWN_ID, environment)
+    try:
+        return _tried((*_OWN_ID, "--map-auto"), environment)
+    except PipelineError as error:
+        log.debug("no other user ids: %s", error)
+        return alone
+
+
+def _tried(users: tuple[str, ...], environment: Environment) -> tuple[str, ...]:
+    words = (*_WITH_US, "unshare", *users, "--mount", "--pid", "--fork", "--kill-child", "--")
+    done = process.ended(*words, "true", environment=environment)
+    if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"ended with {done.returncode}"
-    raise PipelineError(
-        f"{said} ({profile()})",
-        hint="use a runner class whose pods have seccomp and AppArmor Unconfined and default capabilities",
-    )
+        raise PipelineError(
+            f"{said} ({profile()})",
+            hint="use a runner class whose pods have seccomp and AppArmor Unconfined and default capabilities",
+        )
+    return words
 
 
 def profile() -> str:

@@ -115,3 +115,40 @@ def test_the_image_holds_neither_pip_nor_sources(client: docker.DockerClient, im
         run(client, image, "ls /src /dist /opt/build /opt/pipeline-tools/bin/pip 2>/dev/null | wc -l")
         == "0\n"
     )
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from pipeline_tools.adapters.buildah import Buildah
+from pipeline_tools.text.recipes import Recipe
+import os
+context = Path("/tmp/context")
+context.mkdir()
+(context / "page").write_text("hello")
+(context / "Dockerfile").write_text("FROM scratch\\nCOPY page /page\\nUSER 65534\\n")
+builder = Buildah(dict(os.environ))
+builder.ready()
+with builder.building(Recipe(epoch=1), context, context / "Dockerfile", "made:0") as made:
+    print("made", made.top.digest)
+"""
+
+
+@pytest.mark.parametrize("user", ["root", "10001:10001"])
+def test_a_job_builds_where_the_runner_class_is_unconfined(
+    client: docker.DockerClient, image: str, user: str
+) -> None:
+    """As GitLab's Kubernetes executor starts it where seccomp and AppArmor are Unconfined."""
+    options = ["seccomp=unconfined", "apparmor=unconfined"]
+    argv = ["/opt/pipeline-tools/bin/python", "-c", BUILD]
+    said = client.containers.run(image, argv, user=user, security_opt=options, remove=True)
+    assert b"made sha256:" in said
+
+
+def test_a_job_in_a_confined_pod_is_told_which_runner_class_it_takes(
+    client: docker.DockerClient, image: str
+) -> None:
+    script = "/opt/pipeline-tools/bin/python -c 'from pipeline_tools.adapters.pod import unshare; unshare({})' 2>&1 || true"
+    said = run(client, image, script)
+    assert "PipelineError: unshare" in said
+    assert "seccomp: a filter" in said
