@@ -136,16 +136,16 @@ class Scratch:
     def interrupt(self) -> None:
         """End the talk that another thread waits for, if there is one; there will be no more."""
         self._is_over = True
-        if self._talking:
-            self._talking.stop()
+        if talking := self._talking:  # looked at once: the other thread may end it meanwhile
+            talking.stop()
 
     def _talked(self, words: tuple[str, ...], stdin: bytes) -> str:
         argv, environment = self._argv(words), self._with_remote()
-        self._talking = process.start(*argv, environment=environment, apart=self.asks_nobody)
+        self._talking = talking = process.start(*argv, environment=environment, apart=self.asks_nobody)
         if self._is_over:
-            self._talking.stop()
+            talking.stop()
         try:
-            return _text(self._talking.finish(stdin))
+            return _text(talking.finish(stdin))
         finally:
             self._talking = None
 

@@ -99,8 +99,9 @@ class Started:
 
     def stop(self) -> None:
         """End it and all that it started, if it has not ended; who waits for it is told so."""
-        with suppress(ProcessLookupError):
-            (os.killpg if self.is_apart else os.kill)(self.child.pid, signal.SIGTERM)
+        if self.child.returncode is None:
+            with suppress(ProcessLookupError):
+                (os.killpg if self.is_apart else os.kill)(self.child.pid, signal.SIGTERM)
 
 
 def start(*argv: str, environment: Environment, apart: bool) -> Started:
