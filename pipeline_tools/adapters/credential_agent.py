@@ -24,8 +24,8 @@ from pipeline_tools.text.masks import Secret
 
 VARIABLE = "PT_CREDENTIAL_SOCKET"
 HELPER = "pipeline-tools"
-_ALIAS = {"index.docker.io": "docker.io"}
-"""Docker Hub as docker calls it, and as buildah does (containers-auth.json(5))."""
+_HUB = frozenset({"index.docker.io", "docker.io"})
+"""Docker Hub as docker calls it, and as buildah does (containers-auth.json(5)): a login for one is for both."""
 _LONGEST = 64 * 1024
 _SECONDS = 120.0
 
@@ -36,12 +36,13 @@ class Agent:
     def __init__(self, credential: Callable[[str], Credential | None], hosts: Iterable[str]) -> None:
         self._credential = credential
         self._hosts = frozenset(hosts)
+        hub = next(iter(sorted(self._hosts & _HUB)), None)
+        self._known = {**(dict.fromkeys(_HUB, hub) if hub else {}), **{host: host for host in self._hosts}}
         self._closing = ExitStack()
 
     def __enter__(self) -> Self:
         self._folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="pt-agent-")))
-        names = {_ALIAS.get(host, host) for host in self._hosts} | self._hosts
-        config = {"credHelpers": dict.fromkeys(sorted(names), HELPER)}
+        config = {"credHelpers": dict.fromkeys(sorted(self._known), HELPER)}
         (self._folder / "config.json").write_text(json.dumps(config))
         server = _Server(str(self._socket), self._answer)
         self._closing.callback(server.server_close)
@@ -71,11 +72,10 @@ class Agent:
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """`{"host": …}` → user and secret, or nothing; `{}` → the hosts."""
         asked = question.get("host")
-        host = next((name for name, alias in _ALIAS.items() if alias == asked), asked)
-        if host is None:
+        if asked is None:
             return {"hosts": sorted(self._hosts)}
         try:
-            found = self._credential(host) if host in self._hosts else None
+            found = self._credential(self._known[asked]) if asked in self._known else None
         except PipelineError as error:
             return {"error": f"{error.message} ({error.hint})" if error.hint else error.message}
         return {"user": found.user, "secret": found.password.reveal()} if found else {}

@@ -183,9 +183,11 @@ def test_a_run_lends_its_own_logins_and_docker_s(google_world: GoogleWorld) -> N
     assert len(google_world.issued) == 1
 
 
+@pytest.mark.parametrize("written", ["index.docker.io", "docker.io"])
 @pytest.mark.parametrize("name", ["index.docker.io", "docker.io"])
-def test_docker_hub_has_two_names(name: str) -> None:
-    with Agent(lambda _: a("a-token"), ["index.docker.io"]) as agent:
+def test_docker_hub_has_two_names(written: str, name: str) -> None:
+    """Docker asks for the one, buildah for the other, whichever the login was written under."""
+    with Agent({written: a("a-token")}.get, [written]) as agent:
         variables = agent.variables(os.environ)
         config = json.loads((Path(variables["DOCKER_CONFIG"]) / "config.json").read_text())
         assert name in config["credHelpers"]
