@@ -28,9 +28,10 @@ _IMAGE = "localhost/pipeline-tools/candidate"
 class Buildah:
     """The program `buildah`.
 
-    `environment` is the whole one of the child, and `lent` makes of it, for as long as a build lasts, one in which buildah
-    can ask for logins, for base images and the cache. `storage_driver` is `vfs`, which works everywhere, or `overlay`, which is faster. Each writes folders into
-    layers in its own way, so the same commit has another digest with the other (measured with 1.28).
+    `environment` is the whole one of the child, and `lent` makes of it, for as long as a build lasts, one in which
+    buildah can ask for logins, for base images and the cache. `storage_driver` is `vfs`, which works everywhere, or
+    `overlay`, which is faster. Each writes folders into layers in its own way, so the same commit has another digest
+    with the other (measured with 1.28).
     """
 
     environment: Environment

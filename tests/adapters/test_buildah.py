@@ -22,14 +22,16 @@ import pytest
 import pipeline_tools
 from pipeline_tools.adapters.buildah import Buildah
 from pipeline_tools.adapters.credential_agent import Agent
+from pipeline_tools.adapters.registry import Registries
 from pipeline_tools.errors import Denied, PipelineError, Unavailable
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.recipes import BuildSecret, Recipe
+from pipeline_tools.text.references import Repository
 from sandbox import parts
 from sandbox.pytest_parts import require
 from tests import registry_images as images
-from tests.conftest import CI_PASSWORD, CI_USER
+from tests.conftest import CI_PASSWORD, CI_USER, READER, READER_PASSWORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.servers
 
 EPOCH = 1_700_000_000
+SLEPT = 4
+"""Seconds that a build takes, and a login is good for."""
 BASE = 'FROM scratch\nCOPY busybox /bin/busybox\nSHELL ["/bin/busybox", "sh", "-c"]\n'
 LOGIN = Credential(CI_USER, Secret(CI_PASSWORD))
 
@@ -67,10 +71,14 @@ def context(tmp_path: Path) -> Path:
 @pytest.fixture
 def buildah(registry: Registry, tmp_path: Path, temporary: Path) -> Buildah:
     """Buildah that may speak http with the test's registry, as it would be configured for that."""
-    configuration = tmp_path / "registries.conf"
+    return builder_for(registry, tmp_path, {registry.host: LOGIN}.get)
+
+
+def builder_for(registry: Registry, directory: Path, source: Callable[[str], Credential | None]) -> Buildah:
+    configuration = directory / "registries.conf"
     configuration.write_text(f'[[registry]]\nlocation = "{registry.host}"\ninsecure = true\n')
     environment = {**os.environ, "CONTAINERS_REGISTRIES_CONF": str(configuration)}
-    return Buildah(environment, partial(lent, {registry.host: LOGIN}.get, [registry.host]))
+    return Buildah(environment, partial(lent, source, [registry.host]))
 
 
 @contextmanager
@@ -82,8 +90,13 @@ def lent(
         yield agent.variables(environment)
 
 
+def _dockerfile(context: Path, text: str) -> Path:
+    (context / "Dockerfile").write_text(text)
+    return context
+
+
 def build(buildah: Buildah, context: Path, dockerfile: str, recipe: Recipe | None = None) -> Built:
-    (context / "Dockerfile").write_text(dockerfile)
+    _dockerfile(context, dockerfile)
     used = recipe or Recipe(epoch=EPOCH)
     with buildah.building(used, context, context / "Dockerfile", "made:0") as layout:
         return Built(layout)
@@ -192,28 +205,50 @@ def test_a_base_image_behind_a_login(
     assert CI_PASSWORD not in caplog.text
 
 
-def test_a_login_is_asked_for_each_time_and_never_written(
+def test_no_login_is_written(
     buildah: Buildah, context: Path, registry: Registry, repository: str, temporary: Path
 ) -> None:
-    """A token that ends in a long build is no matter: the cache is pushed with the one of then."""
-    asked: list[float] = []
+    """Every file of the build that is there when a login is given, but for layers and programs."""
     seen: list[bytes] = []
 
     def source(_: str) -> Credential:
-        asked.append(time.monotonic())
-        small = (path for path in temporary.rglob("*") if path.is_file() and path.stat().st_size < 1 << 16)
-        seen.extend(path.read_bytes() for path in small)
+        files = (path for path in temporary.rglob("*") if path.is_file() and path.name != "busybox")
+        seen.extend(path.read_bytes() for path in files)
         return LOGIN
 
     builder = Buildah(buildah.environment, partial(lent, source, [registry.host]))
-    dockerfile = f"{BASE}RUN /bin/busybox sleep 2\n"
-    build(builder, context, dockerfile, Recipe(epoch=EPOCH, cache=f"{registry.host}/{repository}/cache"))
-    assert asked[-1] - asked[0] > 2
+    recipe = Recipe(epoch=EPOCH, cache=f"{registry.host}/{repository}/cache")
+    build(builder, context, f"{BASE}RUN echo made > /made\n", recipe)
     assert images.contents(registry, f"{repository}/cache")
     pair = base64.b64encode(f"{LOGIN.user}:{CI_PASSWORD}".encode())
     assert seen
     assert not [text for text in seen if CI_PASSWORD.encode() in text or pair in text]
     assert list(temporary.iterdir()) == []
+
+
+def test_a_login_that_changes_in_mid_build_is_used(
+    context: Path, token_registry: Registry, repository: str, tmp_path: Path, temporary: Path
+) -> None:
+    """First one that may only pull, as a token is good for nothing once it ended; the cache takes one that may push."""
+    began = time.monotonic()
+    asked: list[str] = []
+
+    def source(_: str) -> Credential:
+        early = time.monotonic() - began < SLEPT
+        asked.append(READER if early else CI_USER)
+        return Credential(READER, Secret(READER_PASSWORD)) if early else LOGIN
+
+    place = Repository(token_registry.host, repository)
+    builder = builder_for(token_registry, tmp_path, source)
+    with builder.building(
+        Recipe(epoch=EPOCH), _dockerfile(context, BASE), context / "Dockerfile", "base:1"
+    ) as base:
+        base.push(place, "base", Registries(lambda _: LOGIN).at(place))
+    began = time.monotonic()
+    run = f'FROM {place}:base\nRUN ["/bin/busybox", "sleep", "{SLEPT}"]\n'
+    build(builder, context, run, Recipe(epoch=EPOCH, cache=f"{place}/cache"))
+    assert {READER, CI_USER} == set(asked)
+    assert images.contents(token_registry, f"{repository}/cache")
 
 
 def test_a_secret_is_mounted_and_in_no_layer(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from pipeline_tools.adapters import buildkit
 from pipeline_tools.adapters.buildkit import Buildkit
+from pipeline_tools.adapters.credential_agent import Agent
 from pipeline_tools.errors import PipelineError
+from pipeline_tools.text.credentials import Credential
+from pipeline_tools.text.masks import Secret
 from pipeline_tools.text.recipes import BuildSecret, Recipe
 
 CONTEXT, FILE, IMAGE = Path("app"), Path("app/docker/Other"), Path("image")
@@ -63,3 +69,22 @@ def test_what_it_needs(tmp_path: Path) -> None:
 def test_a_daemon_elsewhere_needs_no_other_here() -> None:
     assert Buildkit({}).program == "buildctl-daemonless.sh"
     assert Buildkit({"BUILDKIT_HOST": "tcp://buildkitd:1234"}).program == "buildctl"
+
+
+def test_it_can_ask_for_logins_and_finds_none_written(tmp_path: Path) -> None:
+    """As buildctl does: the helper that `credHelpers` of its configuration names, asked for the registry's host."""
+    said = tmp_path / "said"
+    program = tmp_path / "buildctl-daemonless.sh"
+    program.write_text(
+        f'#!/bin/sh\ncat "$DOCKER_CONFIG/config.json" > {said}\n'
+        f"echo r.example.com | docker-credential-pipeline-tools get >> {said}\n"
+    )
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    login = Credential("ci", Secret("the-password"))
+    with Agent(lambda _: login, ["r.example.com"]) as agent:
+        lent = Buildkit(environment, lambda given: nullcontext(agent.variables(given)))
+        with lent.building(Recipe(), CONTEXT, FILE, "made:0"):
+            config, answer = said.read_text().replace("}{", "}\n{").splitlines()
+    assert json.loads(config) == {"credHelpers": {"r.example.com": "pipeline-tools"}}
+    assert (json.loads(answer)["Username"], json.loads(answer)["Secret"]) == ("ci", "the-password")
