@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipeline_tools.adapters.git_objects import Entry, Objects
@@ -74,8 +75,8 @@ class Files:
     def contents(self, hashes: Iterable[str]) -> dict[str, bytes]:
         """Content by hash of many files, brought from the remote at once."""
         wanted = list(dict.fromkeys(hashes))
-        self._bring_all(lambda: {sha for sha in wanted if self._objects.read(sha) is None}, NO_FILES)
-        return {sha: found[1] for sha in wanted if (found := self._objects.read(sha))}
+        self._bring_all(partial(self._objects.missing, wanted), NO_FILES)
+        return self._objects.contents(wanted)
 
     def materialise(self, commit: str, folders: tuple[str, ...], directory: Path) -> None:
         """Write whole folders of a fetched commit below `directory`, by one batch from the remote."""
@@ -83,7 +84,7 @@ class Files:
         blobs = [
             row.hash for folder in folders for _, row in self._below(commit, folder) if row.kind == "blob"
         ]
-        self.contents(blobs)
+        self._bring_all(partial(self._objects.missing, blobs), NO_FILES)
         index = {"GIT_INDEX_FILE": str(directory / ".index"), "GIT_WORK_TREE": str(directory)}
         paths = [folder or "." for folder in folders]
         self._scratch.git("checkout", "--quiet", commit, "--", *paths, extra=index)

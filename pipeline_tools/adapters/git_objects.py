@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _KINDS = {"40000": "tree", "160000": "commit"}
 """What an entry is by its mode; every other is a blob (a link too)."""
 FULL = "is that disk full, or read-only? TMPDIR names another place"
+_MISSING = " missing"
 _ROW = re.compile(rb"(\d+) ([^\0]+)\0(.{20})", re.DOTALL)
 
 
@@ -73,15 +75,27 @@ class Objects:
         asked, answers = cast("BinaryIO", reader.stdin), cast("BinaryIO", reader.stdout)
         asked.write(f"{name}\n".encode())
         asked.flush()
-        said = answers.readline().decode()
-        if said.endswith(" missing\n"):
-            return None
-        if not said:
-            raise PipelineError("git cat-file has ended", hint=FULL)
-        _, kind, size = said.split()
-        content = answers.read(int(size))
-        answers.read(1)  # the line end behind the content
-        return kind, content
+        return _answer(answers)
+
+    def contents(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Content by hash of many objects that are here, at once rather than one question each.
+
+        Raises:
+            PipelineError: git cannot read here.
+        """
+        wanted = list(names)
+        stream = BytesIO(self._asked("--batch", wanted))
+        found = {name: _answer(stream) for name in wanted}
+        return {name: answer[1] for name, answer in found.items() if answer}
+
+    def missing(self, names: Iterable[str]) -> set[str]:
+        """Which of these hashes are of no object that is here; no content is read."""
+        rows = self._asked("--batch-check", list(names)).decode().splitlines()
+        return {row.split()[0] for row in rows if row.endswith(_MISSING)}
+
+    def _asked(self, how: str, names: list[str]) -> bytes:
+        argv = ("git", "-C", str(self.directory), "cat-file", how)
+        return process.run(*argv, environment=self.environment, stdin="\n".join(names).encode())
 
     def root(self, commit: str) -> str:
         """The hash of a commit's tree.
@@ -126,6 +140,17 @@ class Objects:
         except OSError as error:
             raise PipelineError(f"{path} cannot be written: {error.strerror}", hint=FULL) from None
         return name
+
+
+def _answer(stream: BinaryIO) -> tuple[str, bytes] | None:
+    """One answer of `cat-file --batch`: a line with hash, kind and size, the content, and a line end."""
+    said = stream.readline().decode().rstrip("\n")
+    if said.endswith(_MISSING):
+        return None
+    if not said:
+        raise PipelineError("git cat-file has ended", hint=FULL)
+    _, kind, size = said.split()
+    return kind, stream.read(int(size) + 1)[:-1]
 
 
 def _rows(content: bytes) -> list[Entry]:

@@ -44,6 +44,7 @@ def _project(where: Address, token: Secret) -> "gitlab.Project":
 
 
 def _registries(run: Session) -> "Registries":
+    # Not `partial(registry_access.registries, run)`: that would execute the module (`cli.LATE`) for every bump.
     return registry_access.registries(run)
 
 

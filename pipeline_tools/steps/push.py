@@ -321,7 +321,7 @@ def _made_of(plan: Plan, manifest: "Manifest", registry: "Registry") -> None:
             raise Refused(
                 f"{plan.source}@{plan.digest} is labelled with the commit {revision}, not {plan.commit}",
                 hint=f"name the candidate that was built of {plan.request.name if plan.request else 'the tag'}, "
-                "or run build and leave --source out",
+                "or run build and leave --source out; an image without a label of its own has its base's",
             )
 
 
