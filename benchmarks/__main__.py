@@ -6,6 +6,8 @@ Machines are noisy, so nothing here is a test: each pair runs interleaved and th
 import hashlib
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -173,24 +175,22 @@ def main() -> None:
         # Compiled modules, as pip installs them; a checkout may have none.
         os.environ["PYTHONPYCACHEPREFIX"] = bytecode
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-        _measure()
+        try:
+            _measure()
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"{error}\n{error.stderr or ''}")
 
 
 def _measure() -> None:
     machine = f"Python {platform.python_version()}, {platform.machine()}"
-    rows = [
-        *start_up(),
-        *masked(),
-        *lent(),
-        *releases(),
-        *bumps.rows(),
-        *images.rows(),
-        *infrastructure.rows(),
-    ]
+    rows: list[Row] = []
+    for measure in (start_up, masked, lent, releases, bumps.rows, images.rows, infrastructure.rows):
+        measured = measure()
+        print(*(row.markdown() for row in measured), sep="\n", flush=True)
+        rows += measured
     table = "\n".join(row.markdown() for row in rows)
     text = f"{INTRODUCTION.format(runs=RUNS, machine=machine)}{table}\n{infrastructure.EXPLANATION}"
     PAGE.write_text(text)
-    print(text)
 
 
 if __name__ == "__main__":

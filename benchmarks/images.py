@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import requests
@@ -60,35 +60,37 @@ def rows() -> list[Row]:
 
 def _image(registry: Registry, name: str, sizes: list[int]) -> Manifest:
     """An image with layers of noise, under the tag `a`."""
-    config = {**_blob(registry, name, 1000), "mediaType": "application/vnd.oci.image.config.v1+json"}
+    config = json.dumps({"os": "linux", "architecture": "amd64", "author": os.urandom(8).hex()}).encode()
+    told = {**_blob(registry, name, [config]), "mediaType": "application/vnd.oci.image.config.v1+json"}
     kind = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
-    layers = [{**kind, **_blob(registry, name, size)} for size in sizes]
-    data = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers}
+    layers = [{**kind, **_blob(registry, name, _Noise(size))} for size in sizes]
+    data = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": told, "layers": layers}
     made = Manifest(OCI_MANIFEST, json.dumps(data).encode())
     Registries(lambda _: None).at(Repository(registry.host, name)).put(name, "a", made)
     return made
 
 
-def _blob(registry: Registry, name: str, size: int) -> dict[str, str | int]:
-    """Upload noise, not through the proxy; its descriptor without media type."""
-    noise = os.urandom(min(size, MB))
-    pieces = max(1, size // MB)
-    # Each piece another one, or the blob would be a copy of the one before.
-    hashed = hashlib.sha256()
-    for number in range(pieces):
-        hashed.update(_piece(noise, number))
+class _Noise:
+    """`size` bytes in pieces of a megabyte, the same each time: each another, or a blob would be copies of one."""
+
+    def __init__(self, size: int) -> None:
+        self._piece, self._count = os.urandom(min(size, MB)), max(1, size // MB)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (number.to_bytes(8, "big") + self._piece[8:] for number in range(self._count))
+
+
+def _blob(registry: Registry, name: str, pieces: Iterable[bytes]) -> dict[str, str | int]:
+    """Upload, not through the proxy; its descriptor without media type."""
+    hashed, size = hashlib.sha256(), 0
+    for piece in pieces:
+        hashed.update(piece)
+        size += len(piece)
     digest = f"sha256:{hashed.hexdigest()}"
-    direct = f"http://{registry.proxy.backend}"
-    opened = requests.post(f"{direct}/v2/{name}/blobs/uploads/", timeout=60)
-    body = (_piece(noise, number) for number in range(pieces))
-    requests.put(
-        opened.headers["Location"], params={"digest": digest}, data=body, timeout=600
-    ).raise_for_status()
-    return {"digest": digest, "size": pieces * len(noise)}
-
-
-def _piece(noise: bytes, number: int) -> bytes:
-    return number.to_bytes(8, "big") + noise[8:]
+    opened = requests.post(f"http://{registry.proxy.backend}/v2/{name}/blobs/uploads/", timeout=60)
+    url = opened.headers["Location"]
+    requests.put(url, params={"digest": digest}, data=iter(pieces), timeout=600).raise_for_status()
+    return {"digest": digest, "size": size}
 
 
 def _retag(registry: Registry, source: Repository) -> list[Row]:

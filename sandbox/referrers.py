@@ -49,6 +49,7 @@ class ReferrersApi:
                 "digest": digest,
                 "size": len(raw),
                 "artifactType": kind,
+                "annotations": data.get("annotations", {}),
             }
             with self._lock:
                 self._rows.setdefault((name, data["subject"]["digest"]), {})[digest] = row

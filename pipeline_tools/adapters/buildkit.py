@@ -98,7 +98,9 @@ def arguments(recipe: Recipe, context: Path, file: Path, image: Path) -> Iterato
         yield f"--export-cache=type=registry,ref={recipe.cache},mode=max"
     if recipe.attest:
         yield from ("--opt=attest:provenance=mode=min", "--opt=attest:sbom=")
-    yield f"--output=type=oci,dest={image},tar=false,rewrite-timestamp=true"
+    # Attestations with a `subject` are referrers of their image: BuildKit 0.19 and later.
+    artifact = ",oci-mediatypes=true,oci-artifact=true" if recipe.attest else ""
+    yield f"--output=type=oci,dest={image},tar=false,rewrite-timestamp=true{artifact}"
 
 
 def _secret(secret: BuildSecret) -> str:

@@ -1,11 +1,11 @@
 """An image in a folder, as builders write it (OCI image spec 1.1, image-layout.md), and how it gets to a registry."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import manifests
@@ -32,6 +32,8 @@ class Target(Protocol):
     def copy(self, repository: str, blob: Blob, source: Source, source_repository: str) -> bool: ...
 
     def put(self, repository: str, reference: str, manifest: Manifest) -> None: ...
+
+    def refer(self, repository: str, digest: str, rows: Iterable[dict[str, Any]]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,9 @@ class Layout:
     def push(self, place: Repository, tag: str, target: Target) -> str:
         """Push it as `place`:`tag`, the tag last; its digest.
 
+        What in an index has a `subject`, as BuildKit's attestations do (github.com/moby/buildkit,
+        docs/attestations/attestation-storage.md), is listed among the referrers of that image too.
+
         Raises:
             Denied: the registry does not let us. Refused: the tag is immutable. Unavailable: worth trying again.
         """
@@ -76,6 +81,8 @@ class Layout:
         for child in map(self._manifest, top.children()):
             self._send(child, place, target)
             target.put(place.name, child.digest, child)
+            if subject := child.subject():
+                target.refer(place.name, subject, [child.descriptor()])
         self._send(top, place, target)
         target.put(place.name, tag, top)
         return top.digest

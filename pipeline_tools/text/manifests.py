@@ -92,6 +92,17 @@ class Manifest:
         row = self._data().get("subject")
         return str(row.get("digest", "")) if isinstance(row, dict) else None
 
+    def descriptor(self) -> dict[str, Any]:
+        """How a list of referrers names this manifest (OCI distribution spec 1.1, "Listing Referrers").
+
+        Its artifact type is that of its config where it states none; an index may have neither.
+        """
+        data, config = self._data(), next(iter(self._config()), {})
+        row = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        kind = data.get("artifactType") or config.get("mediaType")
+        more = {"artifactType": kind, "annotations": data.get("annotations")}
+        return row | {key: value for key, value in more.items() if value}
+
     def rows(self) -> tuple[dict[str, Any], ...]:
         """The descriptors that an index lists, with all their members (descriptor.md); none of an image."""
         return tuple(self._rows("manifests"))

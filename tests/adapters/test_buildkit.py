@@ -44,13 +44,13 @@ def test_what_it_is_asked() -> None:
         "--export-cache=type=registry,ref=r.example.com/cache,mode=max",
         "--opt=attest:provenance=mode=min",
         "--opt=attest:sbom=",
-        "--output=type=oci,dest=image,tar=false,rewrite-timestamp=true",
+        "--output=type=oci,dest=image,tar=false,rewrite-timestamp=true,oci-mediatypes=true,oci-artifact=true",
     ]
 
 
 def test_what_is_not_asked_for_is_left_out() -> None:
     words = " ".join(buildkit.arguments(Recipe(), CONTEXT, FILE, IMAGE))
-    for word in ("target", "platform", "secret", "cache", "attest", "label"):
+    for word in ("target", "platform", "secret", "cache", "attest", "artifact", "label"):
         assert word not in words
 
 

@@ -16,33 +16,18 @@ from pipeline_tools.errors import PipelineError
 from pipeline_tools.steps.shape import Status
 from pipeline_tools.text.manifests import Manifest
 from pipeline_tools.text.usage import Usage
-from sandbox import parts
 from sandbox.proxy import Answer, Fault, Proxy
-from sandbox.pytest_parts import require
 from sandbox.referrers import ReferrersApi
-from sandbox.registry import Htpasswd
-from sandbox.registry import Registry as Server
 from tests import registry_images as images
 from tests.conftest import CI_PASSWORD, CI_USER
 from tests.steps.driving import application
 from tests.steps.publishing import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from sandbox.proxy import Exchange, Request
-
-
-@pytest.fixture(scope="module")
-def listing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A registry with the referrers API, two to a page."""
-    require(parts.REGISTRY)
-    auth = Htpasswd({CI_USER: CI_PASSWORD})
-    with Server.start(
-        tmp_path_factory.mktemp("listing"), auth=auth, rules=(ReferrersApi(page=2),)
-    ) as started:
-        yield started
+    from sandbox.registry import Registry as Server
 
 
 @pytest.fixture
