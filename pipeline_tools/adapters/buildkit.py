@@ -99,7 +99,7 @@ def arguments(recipe: Recipe, context: Path, file: Path, image: Path) -> Iterato
     if recipe.attest:
         yield from ("--opt=attest:provenance=mode=min", "--opt=attest:sbom=")
     # Attestations with a `subject` are referrers of their image: BuildKit 0.19 and later.
-    artifact = ",oci-mediatypes=true,oci-artifact=true" if recipe.attest else ""
+    artifact = ",oci-artifact=true" if recipe.attest else ""
     yield f"--output=type=oci,dest={image},tar=false,rewrite-timestamp=true{artifact}"
 
 

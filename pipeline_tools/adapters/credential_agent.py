@@ -83,6 +83,8 @@ class Agent:
 
 class _Server(ThreadingUnixStreamServer):
     daemon_threads = True
+    # Who finds the queue of a Unix socket full is turned away at once (unix(7), EAGAIN); the default is 5.
+    request_queue_size = socket.SOMAXCONN
 
     def __init__(self, path: str, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self.answer = answer

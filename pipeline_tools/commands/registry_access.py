@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 from pipeline_tools.adapters import google
 from pipeline_tools.adapters.credential_agent import Agent
@@ -41,6 +42,8 @@ class Access:
         self._options = run.options(RegistryAccess)
         self._docker = docker
         self._chosen: dict[str, Source] = {}
+        # The agent answers in threads while a step asks too: one token is enough for all of them.
+        self._lock = Lock()
         if self._options.registry_password.reveal() and not self._options.registry_user:
             raise PipelineError(
                 "PT_REGISTRY_PASSWORD is set without PT_REGISTRY_USER", hint="set both, or neither"
@@ -53,9 +56,10 @@ class Access:
             Denied: only the checkout names this host, or Google refuses.
             PipelineError: --registry-auth cannot do what it says.
         """
-        if host not in self._chosen:
-            self._chosen[host] = self._choose(host)
-        return self._chosen[host]()
+        with self._lock:
+            if host not in self._chosen:
+                self._chosen[host] = self._choose(host)
+            return self._chosen[host]()
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -44,7 +44,7 @@ def test_what_it_is_asked() -> None:
         "--export-cache=type=registry,ref=r.example.com/cache,mode=max",
         "--opt=attest:provenance=mode=min",
         "--opt=attest:sbom=",
-        "--output=type=oci,dest=image,tar=false,rewrite-timestamp=true,oci-mediatypes=true,oci-artifact=true",
+        "--output=type=oci,dest=image,tar=false,rewrite-timestamp=true,oci-artifact=true",
     ]
 
 

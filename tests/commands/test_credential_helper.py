@@ -7,16 +7,18 @@ import json
 import os
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from sysconfig import get_path
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from pipeline_tools.adapters.credential_agent import Agent
+from pipeline_tools.adapters.credential_agent import VARIABLE, Agent, ask
 from pipeline_tools.commands import registry_access
 from pipeline_tools.commands.registry_access import OURS as OURS_OPTIONS
 from pipeline_tools.commands.registry_options import RegistryAccess
@@ -180,6 +182,30 @@ def test_a_run_lends_its_own_logins_and_docker_s(google_world: GoogleWorld) -> N
         google_world.registry.host: google_world.issued[0].token,
         OURS: "base-image-password",
     }
+    assert len(google_world.issued) == 1
+
+
+@click.command()
+@of(Home, RegistryAccess, also=OURS_OPTIONS)
+@click.pass_context
+def ask_at_once(context: click.Context, /, repository: str, **_: Any) -> None:
+    """What eight programs are told that ask in the same moment."""
+    gate, host = Barrier(8), repository.partition("/")[0]
+    with ExitStack() as closing, registry_access.lent(Session(context, closing), os.environ) as variables:
+
+        def asked(_: int) -> Credential | None:
+            gate.wait(5)
+            return ask(Path(variables[VARIABLE]), host)
+
+        with ThreadPoolExecutor(8) as pool:
+            for login in pool.map(asked, range(8)):
+                click.echo(login.password.reveal() if login else "")
+
+
+def test_many_who_ask_at_once_share_a_token(google_world: GoogleWorld) -> None:
+    job = {**google_world.oidc, "PT_REPOSITORY": f"{google_world.registry.host}/{APPS}/shop"}
+    said = CliRunner().invoke(ask_at_once, env=job, obj=Console(gitlab=False)).stdout.split()
+    assert said == [google_world.issued[0].token] * 8
     assert len(google_world.issued) == 1
 
 

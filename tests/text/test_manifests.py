@@ -46,6 +46,20 @@ def test_an_index_has_images_and_attestations(media_type: str) -> None:
     assert (index.config(), index.blobs()) == (None, ())
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"artifactType": "a/b", "config": row("c", mediaType="c/d")}, {"artifactType": "a/b"}),
+        ({"config": row("c", mediaType="c/d")}, {"artifactType": "c/d"}),
+        ({"annotations": {"k": "v"}, "manifests": []}, {"annotations": {"k": "v"}}),
+    ],
+)
+def test_how_a_list_of_referrers_names_a_manifest(content: dict[str, Any], told: dict[str, Any]) -> None:
+    found = manifest(**content)
+    whole = {"mediaType": OCI_MANIFEST, "digest": found.digest, "size": found.size}
+    assert found.descriptor() == whole | told
+
+
 @pytest.mark.parametrize("raw", [b"<html>", b"[]", b"null", b"\xff"])
 def test_what_is_no_manifest(raw: bytes) -> None:
     with pytest.raises(PipelineError, match="is not a JSON object"):
