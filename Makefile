@@ -13,7 +13,7 @@ FAST := not servers and not docker and not registry and not kustomize and not gi
 PYTEST := $(BIN)/pytest -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint docs bench pins wheel parts clean
+.PHONY: help demo test coverage test-fast lint docs bench pins wheel parts clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
@@ -22,7 +22,10 @@ help: ## this list
 demo: $(VENV)/.project node_modules parts ## a release from tag to workload, on this machine
 	@$(BIN)/python -m sandbox.demo
 
-test: $(VENV)/.project node_modules parts lint ## everything: lint, all tests with real servers, coverage
+test: $(VENV)/.project node_modules parts lint ## everything: lint, all tests with real servers
+	@$(PYTEST)
+
+coverage: $(VENV)/.project node_modules parts ## all tests again with branch coverage, in child processes too: half as long again
 	@$(PYTEST) --cov --cov-report=term
 
 test-fast: $(VENV)/.project ## what needs no server: under a minute, nothing installed on the system

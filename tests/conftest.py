@@ -24,7 +24,7 @@ from sandbox.registry import Htpasswd, Registry
 from sandbox.terraform_provider import Cloud
 from sandbox.token_server import PULL, TokenAuth
 from tests.google_world import GoogleWorld
-from tests.infra_world import InfraWorld
+from tests.infra_world import InfraWorld, Kept
 from tests.vault_world import VaultWorld
 from tests.world import World
 
@@ -65,6 +65,7 @@ HOME = pytest.StashKey[str]()
 MARKS = {
     "world": (pytest.mark.servers,),
     "infra": (pytest.mark.servers,),
+    "kept": (pytest.mark.servers,),
     "engine": (pytest.mark.docker, pytest.mark.servers),
     "bao": (pytest.mark.servers,),
     "object_storage": (pytest.mark.servers,),
@@ -239,6 +240,15 @@ def infra(tmp_path: Path) -> Iterator[InfraWorld]:
     require(parts.TERRAFORM)
     with Gitlab.start(tmp_path / "gitlab", step=0.02) as gitlab:
         yield InfraWorld.make(gitlab, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kept]:
+    """An infra repository as some preparation left it, which is made once a module."""
+    require(parts.TERRAFORM)
+    directory = tmp_path_factory.mktemp("kept")
+    with Gitlab.start(directory / "gitlab", step=0.02) as gitlab:
+        yield Kept(InfraWorld.make(gitlab, directory), directory)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """What the stand-in knows: users, tokens, projects and their rules. State only; no HTTP and no git."""
 
+import copy
 import hashlib
 import secrets
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -276,11 +277,12 @@ class State:
         self.projects: dict[int, Project] = {}
         self.users: dict[str, User] = {}
         self._tokens: dict[str, Token] = {}
-        self._ids: dict[str, count[int]] = {}
+        self._ids: Counter[str] = Counter()
 
     def next_id(self, kind: str) -> int:
         with self.lock:
-            return next(self._ids.setdefault(kind, count(1)))
+            self._ids[kind] += 1
+            return self._ids[kind]
 
     def add_token(self, prefix: str, token: Token) -> str:
         """Register a token and hand out its secret, once."""
@@ -288,6 +290,17 @@ class State:
         with self.lock:
             self._tokens[_digest(secret)] = token
         return secret
+
+    def snapshot(self) -> "Callable[[], None]":
+        """Remember everything; what is returned brings it back, as often as it is called."""
+        with self.lock:
+            kept = copy.deepcopy({name: value for name, value in vars(self).items() if name != "lock"})
+
+        def restore() -> None:
+            with self.lock:
+                vars(self).update(copy.deepcopy(kept))
+
+        return restore
 
     def token(self, secret: str) -> Token | None:
         return self._tokens.get(_digest(secret))

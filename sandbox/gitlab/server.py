@@ -2,10 +2,11 @@
 
 import re
 import secrets
+import shutil
 import socketserver
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +193,24 @@ class Gitlab:
         """All requests so far, oldest first; each is there before its answer is."""
         with self._journal.idle:
             return tuple(self._journal.entries)
+
+    def snapshot(self, directory: Path) -> Callable[[], None]:
+        """Remember everything, the repositories in the new folder `directory`; what is returned brings it back.
+
+        Faults end then, the log of requests goes on. Objects that were got before stand for nothing any more.
+        """
+        self._journal.wait(2)
+        shutil.copytree(self.directory, directory, symlinks=True)
+        remembered = self._state.snapshot()
+
+        def restore() -> None:
+            self.faults.clear()
+            self._journal.wait(2)
+            shutil.rmtree(self.directory)
+            shutil.copytree(directory, self.directory, symlinks=True)
+            remembered()
+
+        return restore
 
     def create_project(
         self,

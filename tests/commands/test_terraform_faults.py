@@ -11,7 +11,7 @@ import pyrage
 import pytest
 
 from sandbox.gitlab.faults import Fault, reset, status
-from tests.infra_world import InfraWorld
+from tests.infra_world import InfraWorld, Kept
 from tests.world import Ended, error
 
 PUSH = r"/terraform/state/hello(\?|$)"
@@ -70,13 +70,16 @@ def test_a_state_that_is_none(infra: InfraWorld) -> None:
 
 
 @pytest.fixture
-def applied(infra: InfraWorld) -> InfraWorld:
+def applied(kept: Kept) -> InfraWorld:
     """A world in which `hello` is applied and something else is planned."""
+    return kept.after(apply_and_plan)
+
+
+def apply_and_plan(infra: InfraWorld) -> None:
     infra.run("plan")
     infra.run("apply")
     infra.variables["TF_VAR_environment"] = "prod"
     infra.run("plan")
-    return infra
 
 
 # The state's server in mid-apply -------------------------------------------------------------------------------

@@ -11,17 +11,20 @@ import pyrage
 import pytest
 
 from pipeline_tools.text import plan_review
-from tests.infra_world import InfraWorld
+from tests.infra_world import InfraWorld, Kept
 from tests.world import error
 
 AGAIN = "run the plan job again, and apply that"
 
 
 @pytest.fixture
-def planned(infra: InfraWorld) -> InfraWorld:
+def planned(kept: Kept) -> InfraWorld:
     """A world with a plan for `hello`."""
+    return kept.after(plan)
+
+
+def plan(infra: InfraWorld) -> None:
     infra.run("plan")
-    return infra
 
 
 def refused(infra: InfraWorld, *words: str, **variables: Any) -> str:
@@ -217,12 +220,15 @@ def test_a_passport_without_a_seal(infra: InfraWorld) -> None:
 
 
 @pytest.fixture
-def moved(infra: InfraWorld) -> InfraWorld:
+def moved(kept: Kept) -> InfraWorld:
     """A plan for another name, after which somebody applied something else: one more copy."""
+    return kept.after(apply_and_plan)
+
+
+def apply_and_plan(infra: InfraWorld) -> None:
     infra.run("plan")
     infra.run("apply")
     infra.run("plan", TF_VAR_environment="prod")
-    return infra
 
 
 def touch(infra: InfraWorld, **variables: str) -> None:
@@ -278,12 +284,15 @@ def test_a_moved_state_and_secrets_that_cannot_be_compared(infra: InfraWorld) ->
 
 
 @pytest.fixture
-def destroying(infra: InfraWorld) -> InfraWorld:
+def destroying(kept: Kept) -> InfraWorld:
     """A plan that deletes one object and replaces another."""
+    return kept.after(apply_and_plan_deletions)
+
+
+def apply_and_plan_deletions(infra: InfraWorld) -> None:
     infra.run("plan")
     infra.run("apply")
     infra.run("plan", TF_VAR_copies="0", TF_VAR_password="another-password")
-    return infra
 
 
 def test_more_is_destroyed_than_is_allowed(destroying: InfraWorld) -> None:

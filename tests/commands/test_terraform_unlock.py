@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.gitlab.faults import Fault, delay
 from sandbox.gitlab.model import StateLock
-from tests.infra_world import InfraWorld
+from tests.infra_world import InfraWorld, Kept
 from tests.world import error
 
 PUSH = r"/terraform/state/hello(\?|$)"
@@ -32,13 +32,16 @@ def lock(infra: InfraWorld) -> StateLock:
 
 
 @pytest.fixture
-def applied(infra: InfraWorld) -> InfraWorld:
+def applied(kept: Kept) -> InfraWorld:
     """A world in which `hello` is applied and something else is planned."""
+    return kept.after(apply_and_plan)
+
+
+def apply_and_plan(infra: InfraWorld) -> None:
     infra.run("plan")
     infra.run("apply")
     infra.variables["TF_VAR_environment"] = "prod"
     infra.run("plan")
-    return infra
 
 
 def test_a_lock_of_somebody_else(applied: InfraWorld) -> None:

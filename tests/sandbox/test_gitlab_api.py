@@ -16,6 +16,7 @@ from gitlab.exceptions import (
 )
 
 from sandbox.gitlab import Access, Gitlab, JobScript, Project
+from sandbox.gitlab.faults import Fault, status
 from tests.sandbox.conftest import CONFIG, Git
 
 pytestmark = pytest.mark.servers
@@ -441,3 +442,23 @@ def test_merge_requests(server: Gitlab, api: client.Gitlab, project: Project, wo
 def test_unknown_addresses(server: Gitlab, token: str) -> None:
     answer = get(server, "/projects/1/nothing", PRIVATE_TOKEN=token)
     assert (answer.status_code, answer.json()) == (404, {"error": "404 Not Found"})
+
+
+def test_a_snapshot_brings_everything_back(tmp_path: Path, source: Path) -> None:
+    """Projects, tokens and what is in the repositories; as often as one likes."""
+    with Gitlab.start(tmp_path / "gitlab") as server:
+        project = server.create_project("platform/env", source=source)
+        token = server.create_token(project, "bot", access_level=Access.MAINTAINER)
+        restore = server.snapshot(tmp_path / "kept")
+        for _ in range(2):
+            here = connect(server, token).projects.get("platform/env")
+            assert here.tags.list(get_all=True) == []
+            assert here.issues.list(get_all=True) == []
+            here.tags.create({"tag_name": "v1.0.0", "ref": "main"})
+            here.issues.create({"title": "one"})
+            later = server.create_token(server.create_project("shop/app"), "later")
+            server.faults.add(Fault(status(503), times=None))
+            restore()
+            assert get(server, "/version", PRIVATE_TOKEN=later).status_code == 401
+            with pytest.raises(KeyError):
+                server.project("shop/app")
