@@ -140,7 +140,7 @@ def _build(recipe: Recipe, context: Path, file: Path) -> Iterator[str]:
         yield f"--target={recipe.target}"
     if recipe.cache:
         yield from ("--layers", f"--cache-from={recipe.cache}", f"--cache-to={recipe.cache}")
-    yield from (f"--build-arg={key}={value}" for key, value in recipe.build_args.items())
+    yield from (f"--build-arg={key}={value}" for key, value in recipe.arguments.items())
     yield from (f"--label={key}={value}" for key, value in recipe.labels.items())
     yield from (f"--secret={_secret(secret)}" for secret in recipe.secrets)
     yield str(context)

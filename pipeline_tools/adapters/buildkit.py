@@ -85,12 +85,11 @@ def arguments(recipe: Recipe, context: Path, file: Path, image: Path) -> Iterato
         f"--local=dockerfile={file.parent}",
         f"--opt=filename={file.name}",
     )
-    yield f"--opt=build-arg:SOURCE_DATE_EPOCH={recipe.epoch}"
     if recipe.target:
         yield f"--opt=target={recipe.target}"
     if recipe.platforms:
         yield f"--opt=platform={','.join(recipe.platforms)}"
-    yield from (f"--opt=build-arg:{key}={value}" for key, value in recipe.build_args.items())
+    yield from (f"--opt=build-arg:{key}={value}" for key, value in recipe.arguments.items())
     yield from (f"--opt=label:{key}={value}" for key, value in recipe.labels.items())
     yield from (f"--secret={_secret(secret)}" for secret in recipe.secrets)
     if recipe.cache:

@@ -103,7 +103,7 @@ class Docker:
                 dockerfile=str(file),
                 tag=image,
                 labels=dict(recipe.labels),
-                buildargs=dict(recipe.build_args),
+                buildargs=dict(recipe.arguments),
                 target=recipe.target or "",
                 platform=next(iter(recipe.platforms), None),
                 rm=True,

@@ -39,6 +39,11 @@ class Recipe:
     epoch: int = 0
     attest: bool = False
 
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """The build arguments, with the commit's time for a Dockerfile that says `ARG SOURCE_DATE_EPOCH`."""
+        return {"SOURCE_DATE_EPOCH": str(self.epoch), **self.build_args}
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -145,12 +145,12 @@ def test_an_image_says_what_it_was_asked_to(buildah: Buildah, context: Path) -> 
     made = build(
         buildah,
         context,
-        f"{BASE[:12]} AS first{BASE[12:]}ARG WHO\nRUN echo $WHO > /who\nUSER 7\nFROM scratch\n",
+        f"{BASE[:12]} AS first{BASE[12:]}ARG WHO\nARG SOURCE_DATE_EPOCH\nRUN echo $WHO $SOURCE_DATE_EPOCH > /who\nUSER 7\nFROM scratch\n",
         recipe,
     )
     (described,) = made.described
     assert (described.user, described.labels) == ("7", {"made.by": "us, and = you"})
-    assert made.files["who"] == b"me; false\n"
+    assert made.files["who"] == f"me; false {EPOCH}\n".encode()
     assert described.size > (context / "busybox").stat().st_size
     assert described.layers[-1].made_by
 

@@ -51,7 +51,7 @@ def build(
     path = file or directory / "Dockerfile"
     path.write_text(dockerfile)
     platforms = (platform,) if platform else ()
-    recipe = Recipe({"made.by": "us"}, build_args or {}, target, platforms)
+    recipe = Recipe({"made.by": "us"}, build_args or {}, target, platforms, epoch=7)
     with docker.building(recipe, directory, path, image):
         """It is in the engine."""
 
@@ -62,9 +62,9 @@ def run(engine: Engine, image: str, *words: str) -> str:
 
 
 def test_an_image_with_labels_arguments_and_a_stage(engine: Engine, docker: Docker, tmp_path: Path) -> None:
-    dockerfile = f"{BASE[:-1]} AS first\nARG WHO\nRUN echo $WHO > /who\nFROM first\nRUN false\n"
+    dockerfile = f"{BASE[:-1]} AS first\nARG WHO\nARG SOURCE_DATE_EPOCH\nRUN echo $WHO $SOURCE_DATE_EPOCH > /who\nFROM first\nRUN false\n"
     build(docker, tmp_path, dockerfile, "made:1", build_args={"WHO": "me; false"}, target="first")
-    assert run(engine, "made:1", "cat", "/who") == "me; false"
+    assert run(engine, "made:1", "cat", "/who") == "me; false 7"
     with contextlib.closing(engine.client()) as client:
         assert client.images.get("made:1").labels["made.by"] == "us"
 
