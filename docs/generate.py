@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from pipeline_tools.cli import cli
 from pipeline_tools.text import binding as bindings
-from pipeline_tools.text import env_rules, runner_lint, terraform_rules
+from pipeline_tools.text import env_rules, runner_rules, terraform_rules
 from pipeline_tools.text.findings import Rule
 from pipeline_tools.text.schema import described
 
@@ -146,7 +146,7 @@ def env() -> str:
     return "\n".join(_part(cls, where) for cls, where in env_rules.PARTS)
 
 
-def rules(of: Mapping[str, Rule] = runner_lint.RULES) -> str:
+def rules(of: Mapping[str, Rule] = runner_rules.RULES) -> str:
     """A row for each rule of `runner lint`, or of another check."""
     rows = [(f"`{name}`", rule.severity.value, rule.message, rule.cure) for name, rule in of.items()]
     return table(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from pipeline_tools.text import binding, runner_files
+from pipeline_tools.text import binding_file, runner_files
 from sandbox import parts
 from sandbox.kubernetes_tokens import Cluster, Issuer
 from sandbox.openbao import OpenBao
@@ -43,7 +43,7 @@ class Vault:
     @property
     def job(self) -> dict[str, str]:
         """The variables that the rendered runner gives dev's deploy jobs, and the token in their pods."""
-        rendered = runner_files.render(binding.loads(self.file.read_text(), self.file.name))
+        rendered = runner_files.render(binding_file.loads(self.file.read_text(), self.file.name))
         values = YAML(typ="safe", pure=True).load(rendered["dev/values-deploy.yaml"])
         runner = tomllib.loads(values["runners"]["config"])["runners"][0]
         given = dict(line.split("=", 1) for line in runner["environment"])

@@ -1,85 +1,37 @@
 """Vault and OpenBao, which speak the same API: log in, read, give back.
 
-hvac makes the requests, over our session. Every answer that may pass (412, 429, 5xx: sealed, standby, overloaded)
-and every lost connection is tried again until the server's deadline; nothing here is done twice by being sent twice
-but a login or a lease, and both end with their TTL at the latest.
+What may pass is tried again (`vault_client`); nothing here is done twice by being sent twice but a login or a lease,
+and both end with their TTL at the latest.
 """
 
 import base64
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from http import HTTPStatus
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urlsplit
 
-import hvac
-import requests
 from hvac import exceptions
-from hvac.adapters import RawAdapter
 
-from pipeline_tools.adapters import http
-from pipeline_tools.errors import Denied, PipelineError, Unavailable
-from pipeline_tools.text import references
-from pipeline_tools.text.claims import Claims
+from pipeline_tools.adapters.vault_client import Adapter, Server, body, client, url
+from pipeline_tools.errors import Denied, PipelineError
+from pipeline_tools.text import vault_login
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.vault_login import TOKEN_HINTS, Given, Identity, Login
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-_PASSING = frozenset({412, 429, 472, 473, 500, 502, 503, 504})
-"""Statuses worth another try (developer.hashicorp.com/vault/api-docs, "HTTP status codes"; 412: a replica that has not caught up)."""
-_LONGEST_PAUSE = 5.0
 _REVOKE_SECONDS = 10.0
 """How long a revocation is tried: it delays the end of a job that has its result."""
 _GRACE_SECONDS = 10.0
 """How long a signal waits for the answer of a login that is under way; Kubernetes gives 30 s in all."""
 _V2 = 2  # the KV engine that has versions
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where Vault is. `seconds`: how long one request is tried again while it is sealed, standby or overloaded."""
-
-    address: str
-    namespace: str | None = None
-    ca_file: Path | None = None
-    seconds: float = 60.0
-
-
-@dataclass(frozen=True)
-class Login:
-    """An identity that is proved by a token of somebody else: `method` is kubernetes or jwt."""
-
-    method: str
-    role: str
-    mount: str
-    token: Secret
-
-    def __str__(self) -> str:
-        return f"{self.method} role {self.role} at auth/{self.mount}"
-
-
-@dataclass(frozen=True)
-class Given:
-    """A Vault token that somebody else made, and will end."""
-
-    token: Secret
-
-    def __str__(self) -> str:
-        return "the token given as VAULT_TOKEN"
-
-
-Identity = Login | Given
 
 
 @dataclass(frozen=True)
@@ -110,8 +62,8 @@ class Vault:
     def __init__(self, server: Server, identity: Identity, mask: Callable[[Secret], None]) -> None:
         self.server, self.identity = server, identity
         self._mask = mask
-        self._client = _client(server)
-        self._adapter: _Adapter = self._client.adapter
+        self._client = client(server)
+        self._adapter: Adapter = self._client.adapter
         self._mounts: dict[str, Mount] = {}
         self._leases: list[str] = []
         self._is_revocable = False
@@ -157,7 +109,7 @@ class Vault:
     def _proved(self, login: Login) -> dict[str, Any]:
         token = login.token.reveal()
         if not token:
-            raise Denied(f"no token to log in to Vault with as {login}", hint=_TOKEN_HINTS[login.method])
+            raise Denied(f"no token to log in to Vault with as {login}", hint=TOKEN_HINTS[login.method])
         try:
             if login.method == "kubernetes":
                 answer = self._client.auth.kubernetes.login(
@@ -166,8 +118,8 @@ class Vault:
             else:
                 answer = self._client.auth.jwt.jwt_login(login.role, token, use_token=False, path=login.mount)
         except exceptions.VaultError as error:
-            raise _login_refused(login, error) from None
-        auth = _body(answer).get("auth")
+            raise vault_login.refused(login, _said(error), time.time()) from None
+        auth = body(answer).get("auth")
         if not auth or not auth.get("client_token"):
             raise PipelineError(
                 f"{self.server.address} gave no token for {login}", hint="is that a Vault server?"
@@ -214,7 +166,7 @@ class Vault:
             Unavailable: still sealed, standby, overloaded or unreachable at the deadline.
         """
         try:
-            return _body(self._adapter.get(_url(path), params=query or None))
+            return body(self._adapter.get(url(path), params=query or None))
         except exceptions.InvalidPath as error:
             return error.json if error.json and error.json.get("data") else None
         except exceptions.VaultError as error:
@@ -223,7 +175,7 @@ class Vault:
     def names(self, path: str) -> list[str]:
         """The names below an API path (LIST); those of folders end with a slash."""
         try:
-            answer = _body(self._adapter.list(_url(path)))
+            answer = body(self._adapter.list(url(path)))
         except exceptions.InvalidPath:
             return []
         except exceptions.VaultError as error:
@@ -233,14 +185,14 @@ class Vault:
     def write(self, path: str, /, **data: Any) -> dict[str, Any]:
         """POST `data` to an API path; the answer, empty where Vault gives none."""
         try:
-            return _body(self._adapter.post(_url(path), json=data))
+            return body(self._adapter.post(url(path), json=data))
         except exceptions.VaultError as error:
             raise self._refused("update", path, error) from None
 
     def delete(self, path: str) -> None:
         """DELETE an API path; one that is not there is fine."""
         try:
-            self._adapter.delete(_url(path))
+            self._adapter.delete(url(path))
         except exceptions.InvalidPath:
             return
         except exceptions.VaultError as error:
@@ -358,7 +310,7 @@ class Vault:
             return "the token's policies must allow it; Vault's default policy does"
         inner = path.removeprefix("sys/internal/ui/mounts/")
         try:
-            found = _body(self._adapter.get(_url("auth/token/lookup-self")))["data"]
+            found = body(self._adapter.get(url("auth/token/lookup-self")))["data"]
         except (exceptions.VaultError, PipelineError, LookupError):
             return "is the token still valid? Vault does not even let it look itself up"
         policies = ", ".join([*(found.get("policies") or ()), *(found.get("identity_policies") or ())])
@@ -370,7 +322,7 @@ class Vault:
     def _has(self, path: str) -> str:
         """What the token may do at a path; a policy need not let it ask."""
         try:
-            granted = _body(self._adapter.post(_url("sys/capabilities-self"), json={"paths": [path]}))
+            granted = body(self._adapter.post(url("sys/capabilities-self"), json={"paths": [path]}))
         except (exceptions.VaultError, PipelineError, LookupError):
             return "too little"
         return ", ".join((granted.get("data") or granted).get(path) or ["deny"])
@@ -404,138 +356,7 @@ def opened(server: Server, identity: Identity, *, mask: Callable[[Secret], None]
         vault.close()
 
 
-_TOKEN_HINTS = {
-    "kubernetes": "--kubernetes-token-file names the projected service-account token of this pod",
-    "jwt": "give the job an id token: id_tokens: {VAULT_ID_TOKEN: {aud: …}}",
-}
 _BAD_REQUEST = "is the path right, without a doubled data/, and the right engine mounted there?"
-
-
-# The transport -------------------------------------------------------------------------------------------------
-
-
-class _Adapter(RawAdapter):  # type: ignore[misc]  # hvac ships no types
-    """Tries again what may pass, until the deadline."""
-
-    def __init__(self, seconds: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.seconds = seconds
-
-    def request(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str] | None = None,
-        raise_exception: bool = True,
-        **kwargs: Any,
-    ) -> Any:
-        ask = partial(RawAdapter.request, self, method, url, headers, raise_exception=False, **kwargs)
-        answer = self._insist(ask)
-        if answer.status_code == HTTPStatus.BAD_REQUEST and b"to an HTTPS server" in answer.content:
-            raise PipelineError(
-                f"{self.base_uri} speaks TLS", hint="--vault-address must begin with https://"
-            )
-        if not answer.ok and raise_exception:
-            self._raise_for_error(method, urlsplit(url).path, answer)
-        return answer
-
-    def _insist(self, ask: Callable[[], requests.Response]) -> requests.Response:
-        deadline, attempt = time.monotonic() + self.seconds, 0
-        while True:
-            attempt += 1
-            answer, problem = self._once(ask)
-            if answer is not None and answer.status_code not in _PASSING:
-                return answer
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise Unavailable(f"{self.base_uri}: {problem}", hint=_unavailable_hint(problem))
-            if attempt == 1:
-                log.info("vault: %s; trying again for %.0f s", problem, left)
-            time.sleep(min(left, _pause(attempt, answer)))
-
-    def _once(self, ask: Callable[[], requests.Response]) -> tuple[requests.Response | None, str]:
-        """The answer if there is one, and what is wrong with it if something is."""
-        try:
-            answer = ask()
-        except requests.exceptions.SSLError as error:
-            raise _tls(self.base_uri, error) from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-            raise PipelineError(
-                f"{self.base_uri}: {error}", hint="--vault-address is https://HOST:PORT"
-            ) from None
-        except requests.RequestException as error:
-            return None, http.reason(error)
-        return answer, _errors(answer)
-
-
-def _client(server: Server) -> hvac.Client:
-    parts = urlsplit(server.address)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise PipelineError(
-            f"{server.address!r} is no address of Vault", hint="--vault-address is https://HOST:PORT"
-        )
-    if parts.scheme == "http" and not references.is_loopback(parts.netloc):
-        log.warning(
-            "vault: %s is not https: tokens and secrets cross the network in the clear", server.address
-        )
-    session = http.session(retries=0, stays=True, statuses=frozenset())
-    session.verify = str(server.ca_file) if server.ca_file else True
-    # A token of "" keeps hvac from reading VAULT_TOKEN and ~/.vault-token by itself.
-    return hvac.Client(
-        url=server.address.rstrip("/"),
-        token="",
-        session=session,
-        verify=session.verify,
-        timeout=None,
-        namespace=server.namespace or None,
-        adapter=partial(_Adapter, server.seconds),
-    )
-
-
-def _url(path: str) -> str:
-    return f"/v1/{quote(path.strip('/') if not path.endswith('/') else path.lstrip('/'), safe='/')}"
-
-
-def _body(answer: Any) -> dict[str, Any]:
-    """The JSON object of an answer; an empty one where there is none (204)."""
-    try:
-        found = answer.json() if isinstance(answer, requests.Response) and answer.content else answer
-    except ValueError:
-        raise PipelineError("the answer is not JSON", hint="is --vault-address a Vault server?") from None
-    return found if isinstance(found, dict) else {}
-
-
-def _errors(answer: requests.Response) -> str:
-    try:
-        found = answer.json().get("errors") or []
-    except (ValueError, AttributeError):
-        found = []
-    return f"{'; '.join(map(str, found))[:300] or answer.reason or 'no reason given'} ({answer.status_code})"
-
-
-def _pause(attempt: int, answer: requests.Response | None) -> float:
-    """Full jitter, or what the server asks for in whole seconds."""
-    asked = answer.headers.get("Retry-After", "") if answer is not None else ""
-    if asked.isdigit():
-        return float(asked)
-    return random.uniform(0, min(_LONGEST_PAUSE, 0.2 * 2.0**attempt))  # noqa: S311 (jitter, no secret)
-
-
-def _unavailable_hint(problem: str) -> str:
-    if "sealed" in problem.lower():
-        return "unseal it (bao operator unseal), then run again"
-    if "initialized" in problem:
-        return "initialise it first (bao operator init)"
-    return "is --vault-address (VAULT_ADDR) right, the server up, and reachable from here?"
-
-
-def _tls(address: str, error: requests.exceptions.SSLError) -> PipelineError:
-    text = str(error)
-    if "WRONG_VERSION_NUMBER" in text or "RECORD_LAYER_FAILURE" in text:
-        return PipelineError(f"{address} does not speak TLS", hint="is its address http://?")
-    reason = text.rpartition("certificate verify failed: ")[2].partition(" (_ssl")[0][:200]
-    hint = "--vault-ca-file (VAULT_CACERT) names the authority that signed it; the host must be one the certificate names"
-    return PipelineError(f"the certificate of {address} is not trusted: {reason}", hint=hint)
 
 
 # Refusals ------------------------------------------------------------------------------------------------------
@@ -545,61 +366,6 @@ def _said(error: exceptions.VaultError) -> str:
     """Vault's own reason on one line."""
     text = "; ".join(error.errors or ()) or str(error.text or "no reason given")
     return " ".join(text.replace("1 error occurred:", "").replace("* ", "").split())[:300]
-
-
-def _login_refused(login: Login, error: exceptions.VaultError) -> PipelineError:
-    """Which of role, audience, namespace, account, claim or time failed.
-
-    The words are those of OpenBao 2.7 and Vault (builtin/credential/jwt, vault-plugin-auth-kubernetes path_login.go).
-    """
-    said, claims = _said(error), Claims.of(login.token.reveal())
-    problem = claims.problem(time.time()) if claims else "the token is no JWT"
-    hint = next((text for words, text in _LOGIN_HINTS if any(word in said for word in words)), "")
-    if not hint and not problem:
-        hint = _unsaid(login)
-    reason = f"{problem} ({said})" if problem else said
-    return Denied(
-        f"Vault refused {login}: {reason}", hint=(hint or _TIME_HINT).format(**_facts(login, claims))
-    )
-
-
-_LOGIN_HINTS = (
-    (("namespace not authorized",), "bound_service_account_namespaces of role {role} must name {namespace}"),
-    (("account name not authorized",), "bound_service_account_names of role {role} must name {account}"),
-    (("audience",), ("the token is for {audience}; audience (or bound_audiences) of role {role} must say the same as the "
-                    "projected volume's audience, or the id token's aud")),
-    (("invalid role", "could not be found"), "auth/{mount} has no role {role}; --vault-role names one"),
-    (("bound claim", "bound_claims", 'claim "'), "bound_claims of role {role} do not admit this job: {claims}"),
-    (("bound_subject", "sub claim"), "bound_subject of role {role} must be {subject}"),
-    (("known key", "signature"), "auth/{mount} does not know the key of {issuer}: is that the issuer it is configured for?"),
-    (("invalid issuer", "issuer"), "bound_issuer of auth/{mount} must be {issuer}"),
-)  # fmt: skip
-_TIME_HINT = "a fresh token: the kubelet renews the projected file, GitLab makes an id token a job; and are the clocks right?"
-
-
-def _unsaid(login: Login) -> str:
-    """A bare "permission denied": what Vault leaves unsaid on purpose."""
-    if login.method == "kubernetes":
-        return (
-            "Vault gives no reason: is there a kubernetes auth method at auth/{mount} (in this namespace), and may its "
-            "reviewer ask the cluster {issuer} for token reviews (system:auth-delegator)?"
-        )
-    return "Vault gives no reason: is there a jwt auth method at auth/{mount}, in this namespace?"
-
-
-def _facts(login: Login, claims: Claims | None) -> dict[str, str]:
-    known = claims or Claims({})
-    named = ("project_path", "ref", "ref_type", "ref_protected", "environment", "project_id")
-    return {
-        "role": login.role,
-        "mount": login.mount,
-        "namespace": known.namespace or "(the token names none)",
-        "account": known.account or "(the token names none)",
-        "audience": ", ".join(known.audience) or "nobody",
-        "issuer": known.issuer or "(the token names none)",
-        "subject": str(known.all.get("sub", "")),
-        "claims": ", ".join(f"{name}={known.all[name]}" for name in named if name in known.all),
-    }
 
 
 def _missing(path: str, mount: Mount, version: int | None = None) -> PipelineError:

@@ -14,11 +14,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline_tools.adapters.vault import Given, Identity, Login, Read, Server, Vault, opened
+from pipeline_tools.adapters.vault import Read, Vault, opened
+from pipeline_tools.adapters.vault_client import Server
 from pipeline_tools.errors import Denied, PipelineError
 from pipeline_tools.text import lending
 from pipeline_tools.text.lending import Want
 from pipeline_tools.text.masks import SHORTEST, Secret
+from pipeline_tools.text.vault_login import Given, Identity, Login
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import click
 
 from pipeline_tools.adapters import vault as vaults
 from pipeline_tools.adapters.folder import Folder
+from pipeline_tools.adapters.vault_client import Server
 from pipeline_tools.errors import Differs, PipelineError
 from pipeline_tools.options import of, pick
 from pipeline_tools.steps import bind as bind_step
@@ -16,12 +17,12 @@ from pipeline_tools.steps import prove as prove_step
 from pipeline_tools.steps import render as render_step
 from pipeline_tools.steps import shape
 from pipeline_tools.steps.shape import Patience, Status
-from pipeline_tools.text import binding as bindings
+from pipeline_tools.text import binding_file, pairs, runner_lint
 from pipeline_tools.text import findings as reports
-from pipeline_tools.text import pairs, runner_lint
 from pipeline_tools.text.binding import Binding
 from pipeline_tools.text.findings import Finding
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.vault_login import Given
 
 
 @click.group()
@@ -41,7 +42,7 @@ def _text(path: Path) -> str:
 
 
 def _binding(path: Path) -> Binding:
-    return bindings.loads(_text(path), str(path))
+    return binding_file.loads(_text(path), str(path))
 
 
 @runner.command()
@@ -158,7 +159,7 @@ def bind(context: click.Context, /, **params: Any) -> None:
     names = asked.environment or tuple(environment.name for environment in binding.environments)
     context.obj.is_flow = True
     with vaults.opened(
-        _server(context, access), vaults.Given(access.vault_token), mask=context.obj.mask.add
+        _server(context, access), Given(access.vault_token), mask=context.obj.mask.add
     ) as vault:
         outcome = shape.run(
             bind_step.STEP,
@@ -179,7 +180,7 @@ def _prove(context: click.Context, vault: vaults.Vault, request: prove_step.Requ
     shape.run(prove_step.STEP, request, ports, context.obj, dry_run=False, patience=Patience(0))
 
 
-def _server(context: click.Context, access: VaultAccess) -> vaults.Server:
+def _server(context: click.Context, access: VaultAccess) -> Server:
     """The server that option or variable names; a checkout's file does not choose where a token goes.
 
     Raises:
@@ -190,6 +191,6 @@ def _server(context: click.Context, access: VaultAccess) -> vaults.Server:
         if not (value.reveal() if isinstance(value, Secret) else value):
             param = next(param for param in context.command.params if param.name == name)
             raise click.MissingParameter(ctx=context, param=param)
-    return vaults.Server(
+    return Server(
         str(access.vault_address), access.vault_namespace, access.vault_ca_file, min(access.timeout, 60.0)
     )

@@ -10,12 +10,14 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline_tools.adapters.vault import Given, Identity, Login, Server, Vault, opened
+from pipeline_tools.adapters.vault import Vault, opened
+from pipeline_tools.adapters.vault_client import Server
 from pipeline_tools.commands import lending
 from pipeline_tools.commands.lending import Loan
 from pipeline_tools.errors import Denied, PipelineError, Unavailable
 from pipeline_tools.text.lending import Want
 from pipeline_tools.text.masks import Mask, Secret
+from pipeline_tools.text.vault_login import Given, Identity, Login
 from sandbox.proxy import Answer, Fault, Proxy, refusal
 from tests.vault_world import VaultWorld
 

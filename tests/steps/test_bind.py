@@ -19,13 +19,15 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from pipeline_tools.adapters import vault as vaults
+from pipeline_tools.adapters.vault_client import Server
 from pipeline_tools.cli import cli
 from pipeline_tools.errors import Denied, PipelineError, Refused
 from pipeline_tools.steps import bind as step
 from pipeline_tools.steps import prove
 from pipeline_tools.steps.shape import Status
-from pipeline_tools.text import binding, runner_files
+from pipeline_tools.text import binding_file, runner_files
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.vault_login import Given
 from sandbox.kubernetes_tokens import Cluster, Issuer, gitlab_id_token
 from tests.steps.driving import Listener, run
 
@@ -58,8 +60,8 @@ class World:
         self.bao, self.cluster, self.gitlab = bao, cluster, gitlab
         self.id = uuid.uuid4().hex[:8]
         self.text = self._text()
-        self.binding = binding.loads(self.text, "binding.yml")
-        self.root = vaults.Vault(vaults.Server(bao.url), vaults.Given(Secret(bao.token)), lambda _: None)
+        self.binding = binding_file.loads(self.text, "binding.yml")
+        self.root = vaults.Vault(Server(bao.url), Given(Secret(bao.token)), lambda _: None)
         self.root.login()
 
     def _text(self) -> str:
@@ -298,7 +300,7 @@ def limited(world: World, policy: str) -> vaults.Vault:
     name = f"limited-{world.id}"
     world.bao.write(f"sys/policies/acl/{name}", policy=policy)
     token = world.bao.client().auth.token.create(policies=[name])["auth"]["client_token"]
-    found = vaults.Vault(vaults.Server(world.bao.url), vaults.Given(Secret(token)), lambda _: None)
+    found = vaults.Vault(Server(world.bao.url), Given(Secret(token)), lambda _: None)
     found.login()
     return found
 

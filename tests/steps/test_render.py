@@ -21,12 +21,12 @@ from pipeline_tools.adapters.folder import Folder
 from pipeline_tools.cli import cli
 from pipeline_tools.steps import render as step
 from pipeline_tools.steps.shape import Status
-from pipeline_tools.text import binding, runner_files
+from pipeline_tools.text import binding_file, runner_files
 from tests.steps.driving import run
 
 ROOT = Path(__file__).parent.parent.parent
 RUNNER = ROOT / "runner"
-BINDING = binding.loads((RUNNER / "binding.yml").read_text(), "runner/binding.yml")
+BINDING = binding_file.loads((RUNNER / "binding.yml").read_text(), "runner/binding.yml")
 FILES = runner_files.render(BINDING)
 KUBERNETES = "1.32"
 

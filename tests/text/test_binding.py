@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_tools.errors import PipelineError
-from pipeline_tools.text import binding
+from pipeline_tools.text import binding_file
 from pipeline_tools.text.binding import Binding
 from pipeline_tools.text.schema import Problem
 
@@ -21,7 +21,7 @@ def changed(old: str, new: str, count: int = 1) -> str:
 
 
 def problems(text: str) -> tuple[Problem, ...]:
-    found, wrong = binding.read(text)
+    found, wrong = binding_file.read(text)
     assert (found is None) == bool(wrong)
     return wrong
 
@@ -31,7 +31,7 @@ def line_of(text: str, part: str) -> int:
 
 
 def test_the_example_is_one() -> None:
-    found = binding.loads(EXAMPLE, "runner/binding.yml")
+    found = binding_file.loads(EXAMPLE, "runner/binding.yml")
     assert isinstance(found, Binding)
     dev, prod = found.environments
     assert (dev.name, dev.namespace, dev.vault.ttl) == ("dev", "sw-dev", 600)
@@ -148,7 +148,7 @@ def test_every_problem_is_found_at_once() -> None:
     with pytest.raises(
         PipelineError, match=r"^b\.yml:\d+: cluster\.dataplane: 'v3' is none of v1, v2"
     ) as error:
-        binding.loads(text, "b.yml")
+        binding_file.loads(text, "b.yml")
     assert "environments.prod.vault.ttl" in error.value.hint
 
 
@@ -167,14 +167,14 @@ def test_what_is_no_binding(text: str) -> None:
     ],
 )  # fmt: skip
 def test_images_are_matched_as_the_runner_does(pattern: str, image: str, expected: bool) -> None:
-    assert binding.admits(pattern, image) is expected
+    assert binding_file.admits(pattern, image) is expected
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, len(EXAMPLE)), st.integers(0, 40), st.text(max_size=8))
 def test_no_mutation_is_too_odd(start: int, length: int, text: str) -> None:
     """A file that someone broke is read, or said to be wrong; never a traceback."""
-    binding.read(EXAMPLE[:start] + text + EXAMPLE[start + length :])
+    binding_file.read(EXAMPLE[:start] + text + EXAMPLE[start + length :])
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_no_mutation_is_too_odd(start: int, length: int, text: str) -> None:
     ],
 )  # fmt: skip
 def test_paths_that_overlap(path: str, other: str, expected: bool) -> None:
-    assert binding._overlap(path, other) is binding._overlap(other, path) is expected
+    assert binding_file._overlap(path, other) is binding_file._overlap(other, path) is expected

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pipeline_tools.cli import cli
 from pipeline_tools.errors import PipelineError
-from pipeline_tools.text import located, runner_lint
-from pipeline_tools.text.runner_lint import RULES
+from pipeline_tools.text import located, runner_config, runner_lint, runner_objects
+from pipeline_tools.text.runner_rules import RULES
 from pipeline_tools.text.schema import Lines
 
 ROOT = Path(__file__).parent.parent.parent
@@ -309,9 +309,9 @@ TABLES = st.fixed_dictionaries({}, optional={
 @given(POLICIES, TABLES)
 def test_no_part_is_too_odd(policy: dict[str, object], table: dict[str, object]) -> None:
     document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": policy}, Lines())
-    list(runner_lint._kubernetes(document))
-    list(runner_lint._config({"runners": [{"name": "apply", "kubernetes": table, **table}]}))
-    list(runner_lint._role(located.Document("f.json", table, Lines())))
+    list(runner_objects.kubernetes(document))
+    list(runner_config.broken({"runners": [{"name": "apply", "kubernetes": table, **table}]}))
+    list(runner_objects.role(located.Document("f.json", table, Lines())))
 
 
 @settings(max_examples=300, deadline=None)
@@ -321,12 +321,12 @@ def test_no_shape_is_too_odd(shape: object) -> None:
     with contextlib.suppress(PipelineError):
         runner_lint.lint(json.dumps(shape), "f.yaml")
     if isinstance(shape, dict):
-        list(runner_lint._config(shape))
-        list(runner_lint._config({"runners": [shape]}))
-        list(runner_lint._config({"runners": [{"kubernetes": shape}]}))
+        list(runner_config.broken(shape))
+        list(runner_config.broken({"runners": [shape]}))
+        list(runner_config.broken({"runners": [{"kubernetes": shape}]}))
         document = located.Document("f.yaml", {"kind": "NetworkPolicy", "spec": shape}, Lines())
-        list(runner_lint._kubernetes(document))
-        list(runner_lint._role(located.Document("f.json", shape, Lines())))
+        list(runner_objects.kubernetes(document))
+        list(runner_objects.role(located.Document("f.json", shape, Lines())))
 
 
 @settings(max_examples=200, deadline=None)
