@@ -23,7 +23,7 @@ from pipeline_tools.adapters.registry_client import (
     pull,
     push,
 )
-from pipeline_tools.errors import PipelineError, Unavailable
+from pipeline_tools.errors import PipelineError, Refused, Unavailable
 from pipeline_tools.text import manifests, references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.manifests import Blob, Manifest
@@ -206,14 +206,20 @@ class Registry(Client):
         """Let the registry list `rows`, descriptors of manifests that are there already, as referrers of `digest`.
 
         A registry with the API for it knows them by their `subject`; in any other the tag's index is written anew
-        (spec.md, "Pushing Manifests with Subject").
+        (spec.md, "Pushing Manifests with Subject"). Where that tag is immutable and there already, a warning says so.
         """
         if self._referrers_by_api(repository, digest) is not None:
             return
         known = {row.get("digest"): row for row in self._referrers_by_tag(repository, digest)}
         merged = known | {row["digest"]: row for row in rows}
         if len(merged) > len(known):
-            self.put(repository, manifests.referrers_tag(digest), manifests.index(merged.values()))
+            try:
+                self.put(repository, manifests.referrers_tag(digest), manifests.index(merged.values()))
+            except Refused as error:
+                # Nobody can add to it any more, so there is nothing to mend before the image may be published.
+                log.warning(
+                    "%s; what refers to %s is there but not all of it is listed", error.message, digest
+                )
 
     def copy(self, repository: str, blob: Blob, source: Source, source_repository: str) -> bool:
         """Bring a blob here: mounted where source and target are one registry, else streamed.

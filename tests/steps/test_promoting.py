@@ -99,6 +99,21 @@ def test_what_refers_to_another_image_does_not_go_along(across: World) -> None:
     assert not has(across.server, across.target, other["digest"])
 
 
+def test_a_list_that_is_immutable_does_not_stand_in_the_way(
+    tmp_path: Path, registry: Server, repository: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A signature that came after the first version of an image: no tag can list it where tags are immutable."""
+    world = World(application(tmp_path / "app"), registry, repository, f"immutable/{repository}")
+    (first,) = refer(registry, world.candidates, world.digest, b"one")
+    world.run("1.4.0-rc.1")
+    _, later = refer(registry, world.candidates, world.digest, b"one", b"two")
+    world.run("1.4.0")
+    assert world.contents["1.4.0"] == world.digest
+    assert listed(registry, world.target, world.digest) == [first]
+    assert has(registry, world.target, later)
+    assert "is there but not all of it is listed" in caplog.text
+
+
 def test_referrers_are_there_before_the_version(across: World) -> None:
     refer(across.server, across.candidates, across.digest, b"one")
     with across.server.recording() as exchanges:
