@@ -35,10 +35,19 @@ class Denied(PipelineError):  # noqa: N818 (likewise)
 
 
 class Unavailable(PipelineError):  # noqa: N818 (likewise)
-    """Worth retrying as it is: unreachable, overloaded, or not finished in time."""
+    """Worth retrying as it is: unreachable, overloaded, or not finished in time.
+
+    `retry_after` are the seconds that the other side asks to wait before the next try.
+    """
 
     exit_code = 5
     code = "unavailable"
+
+    def __init__(
+        self, message: str, *, hint: str = "", done: object = None, retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message, hint=hint, done=done)
+        self.retry_after = retry_after
 
 
 class Differs(PipelineError):  # noqa: N818 (likewise)

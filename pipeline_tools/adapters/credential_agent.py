@@ -21,11 +21,10 @@ from typing import Any, Self
 from pipeline_tools.errors import PipelineError, Unavailable
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.references import HUB
 
 VARIABLE = "PT_CREDENTIAL_SOCKET"
 HELPER = "pipeline-tools"
-_HUB = frozenset({"index.docker.io", "docker.io"})
-"""Docker Hub as docker calls it, and as buildah does (containers-auth.json(5)): a login for one is for both."""
 _LONGEST = 64 * 1024
 _SECONDS = 120.0
 
@@ -36,24 +35,33 @@ class Agent:
     def __init__(self, credential: Callable[[str], Credential | None], hosts: Iterable[str]) -> None:
         self._credential = credential
         self._hosts = frozenset(hosts)
-        hub = next(iter(sorted(self._hosts & _HUB)), None)
-        self._known = {**(dict.fromkeys(_HUB, hub) if hub else {}), **{host: host for host in self._hosts}}
-        self._closing = ExitStack()
+        hub = next(iter(sorted(self._hosts & HUB)), None)
+        self._known = {**(dict.fromkeys(HUB, hub) if hub else {}), **{host: host for host in self._hosts}}
 
     def __enter__(self) -> Self:
-        self._folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="pt-agent-")))
-        config = {"credHelpers": dict.fromkeys(sorted(self._known), HELPER)}
-        (self._folder / "config.json").write_text(json.dumps(config))
-        server = _Server(str(self._socket), self._answer)
-        self._closing.callback(server.server_close)
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-        thread.start()
-        self._closing.callback(thread.join)
-        self._closing.callback(server.shutdown)
+        with ExitStack() as opening:
+            self._folder = Path(opening.enter_context(tempfile.TemporaryDirectory(prefix="pt-agent-")))
+            config = {"credHelpers": dict.fromkeys(sorted(self._known), HELPER)}
+            (self._folder / "config.json").write_text(json.dumps(config))
+            server = self._server()
+            opening.callback(server.server_close)
+            thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+            thread.start()
+            opening.callback(thread.join)
+            opening.callback(server.shutdown)
+            self._closing = opening.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closing.close()
+
+    def _server(self) -> "_Server":
+        try:
+            return _Server(str(self._socket), self._answer)
+        except OSError as error:  # a socket's path has 107 characters at most (unix(7))
+            raise PipelineError(
+                f"no socket can be made at {self._socket}: {error}", hint="set TMPDIR to a shorter path"
+            ) from None
 
     @property
     def _socket(self) -> Path:

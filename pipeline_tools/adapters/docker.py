@@ -27,7 +27,7 @@ from pipeline_tools.errors import Denied, PipelineError, Unavailable
 from pipeline_tools.text import build_errors, references
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.recipes import Described, Layer, Recipe
-from pipeline_tools.text.references import Repository
+from pipeline_tools.text.references import HUB, Repository
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,8 @@ class Docker:
             history = self._client.history(image)  # type: ignore[no-untyped-call]
         config = found.get("Config") or {}
         layers = tuple(Layer(int(row["Size"]), str(row["CreatedBy"])) for row in reversed(history))
-        return Described(str(config.get("User") or ""), config.get("Labels") or {}, layers)
+        platform = "/".join(filter(None, (found.get(key) for key in ("Os", "Architecture", "Variant"))))
+        return Described(str(config.get("User") or ""), config.get("Labels") or {}, layers, platform)
 
     def push(self, repository: str, tag: str, credential: Credential | None) -> str:
         """Push `repository:tag`; the credential stays in memory.
@@ -227,7 +228,11 @@ class _Client(APIClient):
 
     def _set_auth_headers(self, headers: dict[str, Any]) -> None:
         """For `build` (Docker Engine API, "ImageBuild", `X-Registry-Config`)."""
-        logins = {host: _login(credential) for host, credential in self.logins().items()}
+        # The engine knows Docker Hub by its address alone (moby/registry, `IndexServer`).
+        logins = {
+            docker.auth.INDEX_URL if host in HUB else host: _login(credential)
+            for host, credential in self.logins().items()
+        }
         if logins:
             headers["X-Registry-Config"] = docker.auth.encode_header(logins)
 

@@ -5,17 +5,23 @@ Read through the SDK's `docker.auth`, which knows the format and asks credential
 """
 
 import json
+import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import docker.errors
-from docker.auth import AuthConfig
+from docker.auth import INDEX_NAME, AuthConfig
+from docker.credentials import Store
+from docker.credentials.errors import StoreError
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
+from pipeline_tools.text.references import HUB
+
+log = logging.getLogger(__name__)
 
 HINT = "run docker login again, or set PT_REGISTRY_USER and PT_REGISTRY_PASSWORD"
 
@@ -32,7 +38,8 @@ class Logins:
         path = directory / "config.json" if directory else None
         sources = [("DOCKER_AUTH_CONFIG", text.reveal())]
         if path and path.is_file():
-            sources.append((str(path), path.read_text()))
+            sources.append((str(path), path.read_text(errors="replace")))
+        self._environment = environment
         self._configs = [_parse(name, content, environment) for name, content in sources if content]
 
     def credential(self, host: str) -> Credential | None:
@@ -44,21 +51,25 @@ class Logins:
         return next((found for config in self._configs if (found := _resolve(config, host))), None)
 
     def hosts(self) -> frozenset[str]:
-        """Every host that a login is written down or a helper is named for."""
+        """Every host that a login is written down for, that a helper is named for, or that the credentials store lists."""
         return frozenset(
             hostname(host)
             for config in self._configs
-            for host in (*config.auths, *config.cred_helpers)
+            for host in (*config.auths, *config.cred_helpers, *self._stored(config))
             if host
         )
 
-    def written(self) -> dict[str, Credential]:
-        """All logins that are written down, by host; no helper is asked."""
-        found: dict[str, Credential] = {}
-        for config in reversed(self._configs):
-            rows = {hostname(host): row for host, row in config.auths.items()}
-            found |= {host: _credential(row) for host, row in rows.items() if row.get("password")}
-        return found
+    def _stored(self, config: AuthConfig) -> list[str]:
+        if not config.creds_store:
+            return []
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a missing helper is warned of, and then raised
+                listed = Store(config.creds_store, dict(self._environment)).list()  # type: ignore[no-untyped-call]
+                return [str(host) for host in listed]
+        except (StoreError, ValueError, TypeError) as error:
+            log.info("docker's credentials store %s lists nothing: %s", config.creds_store, error)
+            return []
 
 
 def hostname(address: str) -> str:
@@ -76,7 +87,10 @@ def _parse(name: str, content: str, environment: Mapping[str, str]) -> AuthConfi
 
 def _config(data: dict[str, Any]) -> dict[str, Any]:
     """`data` as the SDK reads it without looking for files by itself, which it does where there is nothing."""
-    keys = ("auths", "credsStore", "credHelpers")
+    keys = {"auths": dict, "credsStore": str, "credHelpers": dict}
+    kinds = [isinstance(data[key], kind) for key, kind in keys.items() if data.get(key)]
+    if not all((*kinds, *(isinstance(name, str) for name in data.get("credHelpers", {}).values()))):
+        raise TypeError
     return {key: data[key] for key in keys if data.get(key)} or {"auths": {"": {}}}
 
 
@@ -85,7 +99,7 @@ def _resolve(config: AuthConfig, host: str) -> Credential | None:
         with warnings.catch_warnings():
             # A missing helper is warned of, and then raised.
             warnings.simplefilter("ignore")
-            row = config.resolve_authconfig(host)
+            row = config.resolve_authconfig(INDEX_NAME if host in HUB else host)
     except (docker.errors.DockerException, ValueError, LookupError) as error:
         raise PipelineError(f"no login for {host}: {error}"[:300], hint=HINT) from None
     row = {key.lower(): value for key, value in (row or {}).items()}

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
 from pipeline_tools.errors import Denied, Unavailable
@@ -19,6 +20,8 @@ CONNECT, READ = 10.0, 60.0
 """Seconds to connect, and seconds without a byte."""
 
 RETRIES = 4
+LONGEST_WAIT = 60
+"""Seconds that a `Retry-After` is waited for at most: who asks for hours would hold up a job until its own time-out."""
 CONNECTS = 2
 """How often more a connection is tried: who is not there at all seldom comes within seconds."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -71,11 +74,20 @@ def session(
         status_forcelist=statuses,
         allowed_methods=_IDEMPOTENT,
         respect_retry_after_header=True,
+        retry_after_max=LONGEST_WAIT,
     )
     made = _SameOrigin() if stays else requests.Session()
     made.mount("http://", _Adapter(max_retries=retry))
     made.mount("https://", _Adapter(max_retries=retry))
     return made
+
+
+def retry_after(answer: requests.Response) -> float:
+    """The seconds that an answer asks to wait (RFC 9110, 10.2.3), 0 where it asks for none; no more than a minute."""
+    with suppress(InvalidHeader):
+        asked = answer.headers.get("Retry-After")
+        return Retry(retry_after_max=LONGEST_WAIT).parse_retry_after(asked) if asked else 0.0
+    return 0.0
 
 
 @contextmanager

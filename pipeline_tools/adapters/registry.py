@@ -97,8 +97,19 @@ class Registry(Client):
         Raises:
             PipelineError: there is none, or the bytes are not what their digest says.
         """
+        found = self._manifest(repository, reference, missing=False)
+        assert found is not None  # noqa: S101 (what is missing has raised)
+        return found
+
+    def find(self, repository: str, reference: str) -> Manifest | None:
+        """As `get`; None where there is none."""
+        return self._manifest(repository, reference, missing=True)
+
+    def _manifest(self, repository: str, reference: str, *, missing: bool) -> Manifest | None:
         path = f"{repository}/manifests/{reference}"
-        with self._call("GET", path, pull(repository), "read", accept=_ACCEPT) as answer:
+        with self._call("GET", path, pull(repository), "read", accept=_ACCEPT, missing=missing) as answer:
+            if answer.status_code == HTTPStatus.NOT_FOUND:
+                return None
             media_type = answer.headers.get("Content-Type", "").partition(";")[0]
             # Types that we do not know are passed on as they are; a web page is none.
             if not media_type or media_type.startswith("text/"):
@@ -184,7 +195,12 @@ class Registry(Client):
     def reading(self, repository: str, blob: Blob) -> Iterator[Iterator[bytes]]:
         """The bytes of a blob in pieces, while the block lasts."""
         with self._call("GET", f"{repository}/blobs/{blob.digest}", pull(repository), "read") as answer:
-            yield answer.iter_content(CHUNK)
+            yield self._chunks(answer)
+
+    def _chunks(self, answer: requests.Response) -> Iterator[bytes]:
+        """The body; where it breaks off, this registry is named, not the one that it goes to."""
+        with http.errors(self.host):
+            yield from answer.iter_content(CHUNK)
 
     # Writing -----------------------------------------------------------------------------------------------
 
@@ -234,7 +250,7 @@ class Registry(Client):
                 # Harmless to begin again: a mount is idempotent, an upload left open is purged, a blob that did
                 # arrive is looked for first.
                 log.info("%s; beginning again with %s", error.message, blob.digest[:19])
-                time.sleep(random.uniform(0, 2.0**attempt / 4))  # noqa: S311 (jitter, no secret)
+                time.sleep(error.retry_after + random.uniform(0, 2.0**attempt / 4))  # noqa: S311 (jitter, no secret)
         return self._copy(repository, blob, source, source_repository)
 
     def _copy(self, repository: str, blob: Blob, source: Source, source_repository: str) -> bool:
@@ -269,7 +285,7 @@ class Registry(Client):
             location = answer.headers.get("Location")
             if answer.status_code != HTTPStatus.ACCEPTED or not location:
                 raise no_registry(answer, self.host, "an upload's address")
-            return urljoin(f"{self._url}/v2/", location)
+            return urljoin(answer.url, location)
 
     def _stream(self, location: str, blob: Blob, chunks: Iterator[bytes], scope: str) -> None:
         """The second half of "POST then PUT" (spec.md)."""

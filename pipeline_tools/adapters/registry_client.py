@@ -64,7 +64,8 @@ class Client:
 
     def __post_init__(self) -> None:
         self._url = Repository(self.host, "").url
-        self._once = http.session(retries=0)
+        # Its answers are looked at here: a stream that was refused is begun again by who reads it.
+        self._once = http.session(retries=0, statuses=frozenset())
         for session in (self.session, self._once):
             session.hooks["response"].append(self.meter.answered)
 
@@ -319,7 +320,7 @@ def _said(answer: requests.Response, what: str, doing: str, hint: str, principal
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Denied(message, hint=advice or hint)
     if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS} or answer.status_code >= _SERVER:
-        return Unavailable(message, hint="run it again")
+        return Unavailable(message, hint="run it again", retry_after=http.retry_after(answer))
     if advice:
         return PipelineError(message, hint=advice)
     if status == HTTPStatus.NOT_FOUND and doing == "push":

@@ -173,13 +173,23 @@ def registries(run: Session) -> Registries:
 
 
 def base_logins(run: Session) -> dict[str, Credential]:
-    """By host, the logins that a build may need for its base images: those written down, and those of our own repositories.
+    """By host, the logins that a build may need for its base images: docker's own, and those of our own repositories.
 
     Asked when they are needed: a token among them is good for some minutes more.
     """
     known = access(run)
-    ours = {host: known(host) for host in filter(None, (_host(run, name) for name in OURS))}
-    return logins(run).written() | {host: login for host, login in ours.items() if login}
+    ours = {_host(run, name) for name in OURS}
+    found = {host: known(host) if host in ours else _helpful(known, host) for host in known.hosts}
+    return {host: login for host, login in found.items() if login}
+
+
+def _helpful(known: Access, host: str) -> Credential | None:
+    """A login that the build may never need: what stands in its way is said, no more."""
+    try:
+        return known(host)
+    except PipelineError as error:
+        log.info("%s", error.message)
+        return None
 
 
 @contextmanager

@@ -204,9 +204,10 @@ def _candidate(request: Request, ports: Ports, tag: str) -> str | None:
 def _described(registry: "Registry", name: str, digest: str) -> Iterator[Described]:
     """What the images of a manifest say of themselves; sizes are as they are stored, so less than unpacked."""
     manifest = registry.get(name, digest)
-    for image in (
-        [registry.get(name, child) for child in manifest.images()] if manifest.is_index else [manifest]
-    ):
+    images = [registry.get(name, child) for child in manifest.images()] if manifest.is_index else [manifest]
+    if not images:
+        raise Refused(f"{registry.host}/{name}@{digest} holds no image", hint="--no-reuse builds it anew")
+    for image in images:
         config = image.config()
         sizes = [layer.size for layer in image.layers()]
         yield manifests.described(registry.config(name, config) if config else b"{}", sizes)
@@ -292,7 +293,9 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
     tree, image = _tree(request, ports), f"{plan.repository}:{plan.tag}"
     context, file = tree.inside(plan.context), tree.inside(plan.file)
     with builder.building(plan.recipe, context, file, image) as built:
-        for described in built.described():
+        made = built.described()
+        _see_platforms(plan.recipe, made)
+        for described in made:
             _pass(request.gates, described, _dockerfile(request, tree))
         digest = _published(plan, request, built, ports)
     # By digest: the tag may be another run's by now, which built the same.
@@ -302,6 +305,21 @@ def apply(plan: Plan, ports: Ports) -> Outcome:
             hint="do the engine and this job reach the same registry?",
         )
     return replace(plan.foreseen(), status=Status.DONE, digest=digest)
+
+
+def _see_platforms(recipe: Recipe, made: tuple[Described, ...]) -> None:
+    """Docker takes a base image that it has, whatever platform that is for.
+
+    Raises:
+        PipelineError: a platform was asked for that the image is not for.
+    """
+    found = [image.platform for image in made]
+    for asked in recipe.platforms:
+        if not any(f"{platform}/".startswith(f"{asked}/") for platform in found):
+            raise PipelineError(
+                f"an image for {asked} was asked for, the builder made one for {', '.join(found)}",
+                hint="is the base image there for that platform? An engine may hold it for another: docker pull --platform",
+            )
 
 
 def _published(plan: Plan, request: Request, built: Image, ports: Ports) -> str:

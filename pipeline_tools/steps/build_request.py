@@ -2,17 +2,21 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import image_gates, pairs, recipes, references
 from pipeline_tools.text.image_gates import Gates
+from pipeline_tools.text.printing import printable
 from pipeline_tools.text.receipt import Receipt, Tagged
 from pipeline_tools.text.recipes import BuildSecret, Recipe
 from pipeline_tools.text.references import Repository
 
 LABEL = "org.opencontainers.image."
+_PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9.]+)?")
+"""os/architecture[/variant] (OCI image spec 1.1, image-index.md, `platform`)."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,23 @@ def _recipe(options: Options, tagged: Tagged) -> Recipe:
         labels=_labels(options, tagged),
         build_args=dict(sorted(pairs.parse("--build-arg", options.build_arg).items())),
         target=options.target,
-        platforms=tuple(dict.fromkeys(options.platform)),
+        platforms=_platforms(options.platform),
         secrets=secrets(options.build_secret),
         cache=str(references.repository(options.cache)) if options.cache else None,
         attest=options.attest,
     )
+
+
+def _platforms(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Each platform once; several may stand in one word with commas between, as docker's own option has them."""
+    names = [name.strip() for word in words for name in word.split(",")]
+    for name in names:
+        if not _PLATFORM.fullmatch(name):
+            raise PipelineError(
+                f"--platform {printable(name)!s} is no platform",
+                hint="write it like linux/amd64 or linux/arm/v7",
+            )
+    return tuple(dict.fromkeys(names))
 
 
 def secrets(words: tuple[str, ...]) -> tuple[BuildSecret, ...]:
@@ -135,6 +151,8 @@ def candidate_tag(request: Request, dockerfile: bytes) -> str:
         "build_args": dict(request.recipe.build_args),
         "target": request.recipe.target,
         "platforms": sorted(request.recipe.platforms),
+        # A checkout may have files that the commit has not: its candidate is no other's.
+        **({"git_context": True} if request.git_context else {}),
     }
     canonical = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
     return f"sha-{request.tagged.commit}-{hashlib.sha256(canonical.encode()).hexdigest()[:8]}"

@@ -1,5 +1,6 @@
 """An image brought from one repository to another: all that it consists of, and all that refers to it."""
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,8 @@ from pipeline_tools.text.manifests import Blob, Manifest
 if TYPE_CHECKING:
     from pipeline_tools.adapters.registry import Registries, Registry
     from pipeline_tools.text.references import Repository
+
+log = logging.getLogger(__name__)
 
 
 def bring(manifest: Manifest, origin: "Repository", target: "Repository", registries: "Registries") -> None:
@@ -46,8 +49,12 @@ class _Copy:
         """What names `digest` as its subject; a listing may name others too, which do not go along."""
         rows = []
         for row in self.source.referrers(self.origin, digest):
-            referrer = self.source.get(self.origin, str(row.get("digest")))
-            if referrer.subject() == digest:
+            referrer = self.source.find(self.origin, str(row.get("digest")))
+            if referrer is None:
+                log.warning(
+                    "%s lists %s of %s, which is not there any more", self.origin, row.get("digest"), digest
+                )
+            elif referrer.subject() == digest:
                 rows.append(row)
                 if self._is_new(referrer.digest):
                     self._whole(referrer)

@@ -57,7 +57,7 @@ class Manifest:
 
     def children(self) -> tuple[str, ...]:
         """Digests of the manifests that an index lists; none of an image."""
-        return tuple(dict.fromkeys(str(row["digest"]) for row in self._rows("manifests")))
+        return tuple(dict.fromkeys(_blob(row).digest for row in self._rows("manifests")))
 
     def images(self) -> tuple[str, ...]:
         """Digests of the images among the children.
@@ -66,14 +66,14 @@ class Manifest:
         "Image attestation storage").
         """
         rows = [row for row in self._rows("manifests") if _os(row) != "unknown"]
-        return tuple(str(row["digest"]) for row in rows)
+        return tuple(_blob(row).digest for row in rows)
 
     def platforms(self) -> tuple[str, ...]:
         """What the images of an index run on: os/architecture[/variant] (image-index.md, `platform`)."""
         rows = [
             row["platform"]
             for row in self._rows("manifests")
-            if row.get("platform") and _os(row) != "unknown"
+            if isinstance(row.get("platform"), dict) and _os(row) != "unknown"
         ]
         return tuple(dict.fromkeys(map(_platform, rows)))
 
@@ -120,7 +120,8 @@ class Manifest:
         return [row] if isinstance(row, dict) else []
 
     def _rows(self, key: str) -> list[dict[str, Any]]:
-        return [row for row in self._data().get(key) or [] if isinstance(row, dict)]
+        rows = self._data().get(key)
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
     def _data(self) -> dict[str, Any]:
         return _object(self.raw, self.digest)
@@ -147,7 +148,7 @@ def labels(config: bytes) -> dict[str, str]:
     """The labels in an image's config (OCI image spec 1.1, config.md, `config.Labels`)."""
     inner = _object(config, digest(config)).get("config")
     found = inner.get("Labels") if isinstance(inner, dict) else None
-    return {str(key): str(value) for key, value in (found or {}).items()}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def platform(config: bytes) -> str:
@@ -158,8 +159,10 @@ def platform(config: bytes) -> str:
 def described(config: bytes, sizes: Sequence[int]) -> Described:
     """What an image's config says, its layers of these `sizes` each with what made it (config.md, `history`)."""
     data = _object(config, digest(config))
-    inner = data.get("config") or {}
-    history = [row for row in data.get("history") or [] if not row.get("empty_layer")]
+    inner, rows = data.get("config"), data.get("history")
+    inner = inner if isinstance(inner, dict) else {}
+    rows = rows if isinstance(rows, list) else []
+    history = [row for row in rows if isinstance(row, dict) and not row.get("empty_layer")]
     made_by = [str(row.get("created_by", "")) for row in history]
     made_by += [""] * (len(sizes) - len(made_by))
     layers = tuple(Layer(size, words) for size, words in zip(sizes, made_by, strict=False))
@@ -171,11 +174,15 @@ def _platform(row: dict[str, Any]) -> str:
 
 
 def _os(row: dict[str, Any]) -> str:
-    return str((row.get("platform") or {}).get("os", ""))
+    platform = row.get("platform")
+    return str(platform.get("os", "")) if isinstance(platform, dict) else ""
 
 
 def _blob(row: dict[str, Any]) -> Blob:
-    return Blob(str(row.get("digest", "")), int(row.get("size", 0)))
+    digest, size = row.get("digest"), row.get("size", 0)
+    if not isinstance(digest, str) or not isinstance(size, int):
+        raise PipelineError("a manifest has a descriptor without digest or size", hint="is it an image?")
+    return Blob(digest, size)
 
 
 def _object(content: bytes, name: str) -> dict[str, Any]:

@@ -26,6 +26,11 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK.fullmatch(host) is not None
 
 
+_PORTS = {"http": 80, "https": 443}
+
+HUB = frozenset({"index.docker.io", "docker.io"})
+"""Docker Hub as docker calls it, and as buildah does (containers-auth.json(5)): a login for one is for both."""
+
 ENV_RULES = ".pipeline-tools.yml"
 """Where an env repository's own rules are: at its root."""
 
@@ -159,12 +164,16 @@ def folder(text: str) -> str:
 
 
 def origin(url: str) -> str:
-    """`scheme://host[:port]` of an http(s) address, lower case; the bare host of any other; "" for a path."""
+    """`scheme://host[:port]` of an http(s) address, lower case; the bare host of any other; "" for a path.
+
+    A port that the scheme has anyway is left out (RFC 6454, 4): the two spellings are one origin.
+    """
     if "://" not in url:
         host, colon, _ = url.partition(":")
         return host.rpartition("@")[2].lower() if colon and "/" not in host else ""
     parts = _split(url)
-    host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
+    is_default = parts.port in {None, _PORTS.get(parts.scheme)}
+    host = (parts.hostname or "") + ("" if is_default else f":{parts.port}")
     return f"{parts.scheme}://{host}" if parts.scheme in {"http", "https"} else host
 
 

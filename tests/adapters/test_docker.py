@@ -249,6 +249,16 @@ def test_the_users_own_config_is_not_sent(engine: Engine, tmp_path: Path) -> Non
             build(docker, tmp_path, BASE)
 
 
+def test_the_engine_knows_docker_hub_by_its_address() -> None:
+    """Under any other name it would ask there as nobody (moby/registry, `IndexServer`)."""
+    client = object.__new__(adapter._Client)
+    client.logins = lambda: {"index.docker.io": CI, "one.example.com": CI}
+    headers: dict[str, str] = {}
+    client._set_auth_headers(headers)
+    sent = json.loads(base64.urlsafe_b64decode(headers["X-Registry-Config"]))
+    assert sent.keys() == {"https://index.docker.io/v1/", "one.example.com"}
+
+
 # Logins --------------------------------------------------------------------------------------------------------
 
 
@@ -270,10 +280,7 @@ def test_a_login_of_the_variable_comes_before_the_file(tmp_path: Path) -> None:
     assert known.credential("one.example.com") == Credential("u", Secret("from-variable"))
     assert known.credential("two.example.com") == Credential("v", Secret("x:y"))
     assert known.credential("three.example.com") is None
-    assert known.written() == {
-        "one.example.com": Credential("u", Secret("from-variable")),
-        "two.example.com": Credential("v", Secret("x:y")),
-    }
+    assert known.hosts() == {"one.example.com", "two.example.com"}
 
 
 def test_no_logins(tmp_path: Path) -> None:
@@ -281,12 +288,20 @@ def test_no_logins(tmp_path: Path) -> None:
     assert logins(tmp_path).credential("one.example.com") is None
     for empty in ("{}", '{"auths": {}}', '{"auths": {"one.example.com": {}}}', '{"experimental": "enabled"}'):
         assert logins(text=empty).credential("one.example.com") is None
-        assert logins(text=empty).written() == {}
+        assert logins(text=empty).credential("") is None
 
 
 @pytest.mark.parametrize(
     "text",
-    ["nonsense-secret", '["secret"]', '{"auths": {"a": "secret"}}', '{"auths": {"a": {"auth": "secret!"}}}'],
+    [
+        "nonsense-secret",
+        '["secret"]',
+        '{"credsStore": 5}',
+        '{"credHelpers": {"a": 5}}',
+        '{"auths": ["secret"]}',
+        '{"auths": {"a": "secret"}}',
+        '{"auths": {"a": {"auth": "secret!"}}}',
+    ],
 )
 def test_logins_in_no_format(text: str) -> None:
     with pytest.raises(PipelineError, match="DOCKER_AUTH_CONFIG is not in the format") as caught:
@@ -307,6 +322,38 @@ def test_a_credential_helper_is_asked_for_its_host(tmp_path: Path, monkeypatch: 
     known = logins(text={"credHelpers": {"one.example.com": "ours"}}, path=path)
     assert known.credential("one.example.com") == Credential("u", Secret("for-one.example.com"))
     assert known.credential("two.example.com") is None
+
+
+@pytest.mark.parametrize("address", ["https://index.docker.io/v1/", "index.docker.io", "docker.io"])
+@pytest.mark.parametrize("host", ["index.docker.io", "docker.io"])
+def test_docker_hub_has_two_names(address: str, host: str) -> None:
+    known = logins(text={"auths": {address: auth("u", "p-word")}})
+    assert known.credential(host) == Credential("u", Secret("p-word"))
+
+
+def test_a_credentials_store_tells_its_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Docker Desktop: `auths` has the hosts without logins, or nothing."""
+    script = (
+        "case $1 in\n"
+        """list) echo '{"https://index.docker.io/v1/": "hub", "one.example.com": "u"}';;\n"""
+        """get) read host; echo "{\\"Username\\": \\"u\\", \\"Secret\\": \\"for-$host\\"}";;\n"""
+        "esac"
+    )
+    path = helper(tmp_path, script)
+    monkeypatch.setenv("PATH", path)
+    known = logins(text={"credsStore": "ours"}, path=path)
+    assert known.hosts() == {"index.docker.io", "one.example.com"}
+    assert known.credential("docker.io") == Credential("u", Secret("for-https://index.docker.io/v1/"))
+    assert known.credential("one.example.com") == Credential("u", Secret("for-one.example.com"))
+
+
+@pytest.mark.parametrize("script", ["exit 1", "echo nonsense", "echo 7"])
+def test_a_credentials_store_that_lists_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    path = helper(tmp_path, script)
+    monkeypatch.setenv("PATH", path)
+    assert logins(text={"credsStore": "ours"}, path=path).hosts() == frozenset()
 
 
 @pytest.mark.parametrize("script", ["exit 1", "echo nonsense", "echo '{}'"])

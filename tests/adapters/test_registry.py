@@ -6,6 +6,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from pipeline_tools.adapters import http
 from pipeline_tools.adapters.registry import TRIES, Registries, Registry
@@ -468,6 +469,54 @@ def test_a_token_that_ends_between_opening_and_sending_is_fetched_again(
     assert ours.has(repository, blob)
     scopes = [request.scopes for request in token_registry.tokens.requests[before:]]
     assert scopes.count((f"repository:{repository}:pull,push",)) == 2
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_upload_waits_as_long_as_it_is_asked_to(
+    registry: Server, token_registry: Server, repository: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("pipeline_tools.adapters.registry.time.sleep", waited.append)
+    blob, ours = layer(token_registry, repository), client(registry)
+    with registry.failing(Fault(method, "blobs/uploads", answer=refusal(429, retry_after="7"))):
+        ours.copy(repository, blob, client(token_registry), repository)
+    assert ours.has(repository, blob)
+    assert [7 <= seconds < 8 for seconds in waited] == [True]
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("7", 7), ("21600", 60), ("", 0), ("soon", 0), ("-1", 0)])
+def test_nobody_is_waited_for_for_hours(asked: str, seconds: int) -> None:
+    answer = requests.Response()
+    answer.headers["Retry-After"] = asked
+    assert http.retry_after(answer) == seconds
+    retries = http.session().get_adapter("https://").max_retries  # type: ignore[attr-defined]
+    assert retries.parse_retry_after("21600") == http.LONGEST_WAIT
+
+
+def test_the_address_of_an_upload_may_be_relative(
+    registry: Server, token_registry: Server, repository: str
+) -> None:
+    """RFC 9110, 10.2.2: to the address that was asked."""
+    blob, ours = layer(token_registry, repository), client(registry)
+    opened = requests.post(
+        f"{registry.url}/v2/{repository}/blobs/uploads/",
+        headers=images.headers(registry, repository),
+        timeout=5,
+    )
+    last = opened.headers["Location"].rpartition("/")[2]
+    moved = Answer(202, b"", {"Location": last})
+    with registry.failing(Fault("POST", "blobs/uploads", answer=moved)):
+        ours.copy(repository, blob, client(token_registry), repository)
+    assert ours.has(repository, blob)
+
+
+def test_a_source_that_breaks_off_is_named(registry: Server, token_registry: Server, repository: str) -> None:
+    blob, ours = layer(token_registry, repository), client(registry)
+    with (
+        token_registry.failing(Fault("GET", "blobs/", truncate=50_000, times=None)),
+        pytest.raises(Unavailable, match=token_registry.host),
+    ):
+        ours.copy(repository, blob, client(token_registry), repository)
 
 
 def test_an_upload_that_always_breaks_is_given_up(

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipeline_tools.commands.registry_access import OURS as OURS_OPTIONS
 from pipeline_tools.commands.registry_options import RegistryAccess
 from pipeline_tools.commands.session import Home, Session
 from pipeline_tools.console import Console
-from pipeline_tools.errors import Denied
+from pipeline_tools.errors import Denied, PipelineError
 from pipeline_tools.options import of
 from pipeline_tools.text.credentials import Credential
 from pipeline_tools.text.masks import Secret
@@ -188,6 +189,36 @@ def test_a_run_lends_its_own_logins_and_docker_s(google_world: GoogleWorld) -> N
 @click.command()
 @of(Home, RegistryAccess, also=OURS_OPTIONS)
 @click.pass_context
+def base_logins(context: click.Context, /, **_: Any) -> None:
+    """What the engine would be told."""
+    with ExitStack() as closing:
+        for host, login in registry_access.base_logins(Session(context, closing)).items():
+            click.echo(f"{host} {login.user}")
+
+
+def test_the_engine_is_told_what_docker_s_helpers_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of credHelpers and of the store too; one that fails is for a host that the build may not need."""
+    said = '{"ServerURL": "", "Username": "helped", "Secret": "a-secret"}'
+    (tmp_path / "docker-credential-good").write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / "docker-credential-bad").write_text("#!/bin/sh\nexit 1\n")
+    for path in tmp_path.iterdir():
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    auth = base64.b64encode(b"written:a-secret").decode()
+    config = {
+        "auths": {OURS: {"auth": auth}},
+        "credHelpers": {"good.example.com": "good", "bad.example.com": "bad"},
+    }
+    job = {"DOCKER_AUTH_CONFIG": json.dumps(config), "PT_REPOSITORY": "mine.example.com/app"}
+    found = CliRunner().invoke(base_logins, env=job, obj=Console(gitlab=False))
+    assert sorted(found.stdout.splitlines()) == ["good.example.com helped", f"{OURS} written"]
+
+
+@click.command()
+@of(Home, RegistryAccess, also=OURS_OPTIONS)
+@click.pass_context
 def ask_at_once(context: click.Context, /, repository: str, **_: Any) -> None:
     """What eight programs are told that ask in the same moment."""
     gate, host = Barrier(8), repository.partition("/")[0]
@@ -218,6 +249,16 @@ def test_docker_hub_has_two_names(written: str, name: str) -> None:
         config = json.loads((Path(variables["DOCKER_CONFIG"]) / "config.json").read_text())
         assert name in config["credHelpers"]
         assert json.loads(helper("get", name, **variables)[1])["Secret"] == "a-token"
+
+
+def test_a_folder_too_long_for_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(PipelineError, match="no socket can be made") as caught, Agent(lambda _: None, []):
+        """Not reached."""
+    assert "TMPDIR" in caught.value.hint
+    assert list(folder.iterdir()) == []
 
 
 def test_a_client_that_asks_nonsense_disturbs_nobody() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,8 @@ def test_candidates_are_kept_where_it_is_said() -> None:
         (Receipt(tag=TAGGED), {"repository": None}, "which repository"),
         (Receipt(tag=TAGGED), {"repository": "shop/app:1"}, "not a repository"),
         (Receipt(tag=TAGGED), {"build_arg": ("no-equals",)}, "--build-arg takes KEY=VALUE"),
+        (Receipt(tag=TAGGED), {"platform": ("linux",)}, "--platform .linux. is no platform"),
+        (Receipt(tag=TAGGED), {"platform": ("linux/amd64,",)}, "--platform .* is no platform"),
     ],
 )
 def test_what_cannot_be_built(receipt: Receipt, changes: dict[str, Any], said: str) -> None:
@@ -83,11 +86,22 @@ def test_the_candidates_tag_names_commit_and_inputs() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"build_arg": ("A=2",)}, {"target": "test"}, {"platform": ("linux/arm64",)}, {"context": "web"}],
+    [
+        {"build_arg": ("A=2",)},
+        {"target": "test"},
+        {"platform": ("linux/arm64",)},
+        {"context": "web"},
+        {"git_context": True},
+    ],
 )
 def test_other_inputs_are_another_candidate(changes: dict[str, Any]) -> None:
     assert build.candidate_tag(request(**changes), b"") != build.candidate_tag(request(), b"")
     assert build.candidate_tag(request(), b"") != build.candidate_tag(request(), b"FROM x")
+
+
+def test_platforms_stand_alone_or_with_commas() -> None:
+    words = ("linux/amd64,linux/arm64", "linux/arm/v7", "linux/amd64")
+    assert request(platform=words).recipe.platforms == ("linux/amd64", "linux/arm64", "linux/arm/v7")
 
 
 def test_labels_say_what_is_known() -> None:
@@ -214,6 +228,23 @@ def test_a_candidate_is_built_pushed_and_found_again(world: World) -> None:
         again = world.run(project_title="App")
     assert again == dataclasses.replace(outcome, status=Status.UNCHANGED)
     assert [exchange.method for exchange in exchanges] == ["HEAD", "GET", "GET"]
+
+
+def test_an_image_for_another_platform_is_not_published(world: World) -> None:
+    """The engine takes the base image that it has, and says nothing."""
+    with pytest.raises(
+        PipelineError, match=r"for linux/s390x was asked for, the builder made one for linux/"
+    ):
+        world.run(platform=("linux/s390x",))
+    assert world.contents == {}
+
+
+def test_a_candidate_without_an_image_is_refused(world: World) -> None:
+    tag = build.candidate_tag(world.request(), (world.app / "Dockerfile").read_bytes())
+    raw = json.dumps({"schemaVersion": 2, "mediaType": images.INDEX, "manifests": []}).encode()
+    images.put_manifest(world.server, world.repository, tag, raw, images.INDEX)
+    with pytest.raises(Refused, match="holds no image"):
+        world.run()
 
 
 def test_no_reuse_builds_again(world: World) -> None:

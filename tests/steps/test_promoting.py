@@ -99,6 +99,18 @@ def test_what_refers_to_another_image_does_not_go_along(across: World) -> None:
     assert not has(across.server, across.target, other["digest"])
 
 
+def test_a_referrer_that_was_cleaned_up_does_not_stand_in_the_way(
+    across: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its tag's list still names it."""
+    gone, there = refer(across.server, across.candidates, across.digest, b"one", b"two")
+    with across.server.failing(Fault("GET", gone, answer=Answer(404, b"{}", {}))):
+        across.run()
+    assert across.contents["1.4.0"] == across.digest
+    assert listed(across.server, across.target, across.digest) == [there]
+    assert "which is not there any more" in caplog.text
+
+
 def test_a_list_that_is_immutable_does_not_stand_in_the_way(
     tmp_path: Path, registry: Server, repository: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -374,6 +375,14 @@ def test_a_named_source_of_another_commit_is_refused(across: World, *, is_index:
     with pytest.raises(Refused, match=OTHER) as caught:
         across.run(source=f"{across.host}/{place}@{digest}")
     assert across.commit in caught.value.message
+    assert across.contents == {}
+
+
+def test_a_named_source_without_an_image_is_refused(across: World) -> None:
+    raw = json.dumps({"schemaVersion": 2, "mediaType": images.INDEX, "manifests": []}).encode()
+    digest = images.put_manifest(across.server, across.candidates, "empty", raw, images.INDEX)
+    with pytest.raises(Refused, match="holds no image"):
+        across.run(source=f"{across.server.host}/{across.candidates}@{digest}")
     assert across.contents == {}
 
 

@@ -66,6 +66,26 @@ def test_what_is_no_manifest(raw: bytes) -> None:
         Manifest(OCI_MANIFEST, raw).blobs()
 
 
+@pytest.mark.parametrize("rows", [[{"size": 1}], [{"digest": 7, "size": 1}], [{"digest": "a", "size": "x"}]])
+def test_a_descriptor_that_is_none(rows: list[Any]) -> None:
+    for act in (
+        lambda: manifest(layers=rows).blobs(),
+        lambda: manifest(OCI_INDEX, manifests=rows).children(),
+    ):
+        with pytest.raises(PipelineError, match="descriptor without digest or size"):
+            act()
+
+
+@pytest.mark.parametrize("odd", ["x", 7, ["x"], {"x": "y"}])
+def test_members_of_another_form_say_nothing(odd: Any) -> None:
+    index = manifest(OCI_INDEX, manifests=[row("a", platform=odd)])
+    assert index.images() == ("a",)
+    assert manifest(layers=odd if isinstance(odd, list) else 7).blobs() == ()
+    config = json.dumps({"config": {"Labels": odd}, "history": odd}).encode()
+    assert manifests.described(config, [1]).layers[0].made_by == ""
+    assert manifests.labels(json.dumps({"config": {"Labels": 7}}).encode()) == {}
+
+
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": {}}, {"config": {"Labels": None}}])
 def test_a_config_without_labels(config: dict[str, Any]) -> None:
     assert manifests.labels(json.dumps(config).encode()) == {}

@@ -118,6 +118,9 @@ def test_folder_is_normal() -> None:
     [
         ("https://GitLab.example.com/a/b.git", "https://gitlab.example.com"),
         ("https://user:pw@gitlab.example.com:8443/a", "https://gitlab.example.com:8443"),
+        ("https://gitlab.example.com:443/a", "https://gitlab.example.com"),
+        ("http://gitlab.example.com:80", "http://gitlab.example.com"),
+        ("http://gitlab.example.com:443", "http://gitlab.example.com:443"),
         ("ssh://git@gitlab.example.com:2222/a/b.git", "gitlab.example.com:2222"),
         ("git@gitlab.example.com:a/b.git", "gitlab.example.com"),
         ("/srv/git/env.git", ""),
