@@ -1,6 +1,7 @@
 """The one session factory: time-outs, retries with jitter, `Retry-After`; and errors in our words."""
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -34,6 +35,9 @@ class _Adapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs["timeout"] = kwargs.get("timeout") or (CONNECT, READ)
         response = super().send(request, *args, **kwargs)
+        if "Retry-After" in response.headers:
+            # python-gitlab sleeps as long as this says, before it sends a POST again, and knows no dates.
+            response.headers["Retry-After"] = str(math.ceil(retry_after(response)))
         log.debug("%s %s → %s", request.method, urlsplit(str(request.url)).path, response.status_code)
         return response
 

@@ -307,6 +307,17 @@ def test_the_token_does_not_follow_to_the_object_storage(project: stand_in.Proje
     assert followed.path == "/bucket/f?signature=1"
 
 
+def test_a_rate_limit_of_hours_holds_up_nobody(
+    server: Gitlab, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GitLab's client would wait as long as it is told before it sends a POST again."""
+    waited: list[float] = []
+    monkeypatch.setattr("gitlab.utils.time.sleep", waited.append)
+    server.faults.add(Fault(status(429, retry_after=21_600), "POST"))
+    connect().write_issue("drift", "a title", "a description")
+    assert waited == [http.LONGEST_WAIT]
+
+
 @pytest.mark.parametrize("kind", [status(500), status(503), status(429, retry_after=0), reset()])
 def test_what_passes_is_tried_again(server: Gitlab, records: Records, kind: Any) -> None:
     server.faults.add(Fault(kind, "PUT", "/packages/generic/", times=2))
