@@ -117,6 +117,11 @@ class Registry(Client):
                     f"{self.host}/{repository}: {reference} is {media_type or 'of no type'}, not an image manifest",
                     hint="is that host a registry, and its version 2 of the API?",
                 )
+            if media_type.startswith(_SCHEMA_1):
+                raise PipelineError(
+                    f"{self.host}/{repository}: {reference} is a manifest of schema 1",
+                    hint="registries no longer take it: pull it, and push it with a docker of 1.10 or later",
+                )
             stated = answer.headers.get("Docker-Content-Digest")
             found = Manifest(media_type, self._small(answer, path))
         wanted = reference if references.DIGEST.fullmatch(reference) else stated
@@ -299,4 +304,6 @@ class Registry(Client):
                 raise no_registry(answer, self.host, "201")
 
 
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
+"""Docker's "Image Manifest Version 2, Schema 1": its digest is not that of its bytes."""
 _ACCEPT = ", ".join((*manifests.ACCEPTED, "*/*"))

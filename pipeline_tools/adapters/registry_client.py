@@ -120,7 +120,11 @@ class Client:
 
         def send() -> requests.Response:
             auth = self._auth(scope) if is_ours else _Anonymous()
-            return session.request(method, url, data=data, headers=headers, auth=auth, stream=True)
+            # A stream that was sent once cannot follow to another address.
+            follow = not isinstance(data, Body)
+            return session.request(
+                method, url, data=data, headers=headers, auth=auth, stream=True, allow_redirects=follow
+            )
 
         answer = send()
         for mend in (self._renew, self._challenged_by):

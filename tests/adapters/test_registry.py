@@ -239,6 +239,27 @@ def test_a_manifest_without_end_is_not_read_to_it(registry: Server, repository: 
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 
 
+def test_a_manifest_of_schema_1_is_said_to_be_one(registry: Server, repository: str) -> None:
+    signed = {"Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws"}
+    with (
+        registry.failing(Fault("GET", answer=Answer(200, b"{}", signed))),
+        pytest.raises(PipelineError, match="of schema 1"),
+    ):
+        client(registry).get(repository, "a")
+
+
+def test_an_upload_follows_nowhere(registry: Server, token_registry: Server, repository: str) -> None:
+    blob, ours = layer(token_registry, repository), client(registry)
+    away = Answer(307, b"", {"Location": f"{registry.url}/elsewhere"})
+    with (
+        registry.failing(Fault("PUT", "blobs/uploads", answer=away)),
+        registry.recording() as exchanges,
+        pytest.raises(PipelineError, match="not 201"),
+    ):
+        ours.copy(repository, blob, client(token_registry), repository)
+    assert not [exchange for exchange in exchanges if "elsewhere" in exchange.path]
+
+
 def test_a_web_page_is_no_registry(registry: Server, repository: str) -> None:
     page = Fault(answer=Answer(200, b"<html>", HTML), times=None)
     with registry.failing(page):
