@@ -10,7 +10,8 @@ from dataclasses import dataclass
 _ESCAPE = re.compile(r"#\s*escape\s*=\s*([`\\])", re.IGNORECASE)
 _HEREDOC = re.compile(r"<<(-?)([\"']?)([A-Za-z_][A-Za-z0-9_]*)\2")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?:(:?[-+])([^}]*))?\})")
-_FROM_FLAG = re.compile(r"(?:--from=|--mount=\S*\bfrom=)([^\s,]+)")
+_FLAG = re.compile(r"""--((?:\\.?|"(?:\\.|[^"\\])*(?:"|\\?$)|'(?:\\.|[^'\\])*(?:'|\\?$)|[^\s"'\\])*)\s*""")
+_MOUNTED = re.compile(r"(?:^|,)from=([^,]+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,26 +43,40 @@ class Pulled:
 
 def instructions(text: str) -> Iterator[Instruction]:
     """The instructions; comments, continuations and here-documents taken care of."""
-    lines = text.lstrip("\ufeff").splitlines()
-    escape = _escape(lines)
+    # Not `splitlines`: to builders only a newline ends a line.
+    lines = [line.removesuffix("\r") for line in text.lstrip("\ufeff").split("\n")]
+    continuation = re.compile(re.escape(_escape(lines)) + r"[ \t]*$")
     number = 0
     while number < len(lines):
-        begin, joined = number + 1, ""
-        while number < len(lines):
-            line = lines[number].strip()
-            number += 1
-            if line.startswith("#") or not line:
-                begin += not joined
-                continue
-            joined += line.removesuffix(escape)
-            if not line.endswith(escape):
-                break
-            joined = joined.rstrip() + " "
-        word, _, rest = joined.strip().partition(" ")
-        if word.upper() in {"RUN", "COPY", "ADD"}:
-            number = _after_heredocs(lines, number, rest)
-        if word:
-            yield Instruction(begin, word.upper(), rest.strip())
+        begin, number, joined = _joined(lines, number, continuation)
+        found = _instruction(begin, joined)
+        if found.word in {"RUN", "COPY", "ADD", "ONBUILD"}:
+            number = _after_heredocs(lines, number, found.rest)
+        if found.word:
+            yield found
+
+
+def _joined(lines: list[str], number: int, continuation: re.Pattern[str]) -> tuple[int, int, str]:
+    """From line `number` on: the line where an instruction begins, the number after it, and its text on one line."""
+    begin, joined = number + 1, ""
+    while number < len(lines):
+        line = lines[number]
+        number += 1
+        if not line.strip() or line.lstrip().startswith("#"):
+            begin += not joined
+            continue
+        part, continues = continuation.subn("", line)
+        # Nothing between them: a word may go on in the next line.
+        joined += part
+        if not continues:
+            break
+    return begin, number, joined
+
+
+def _instruction(line: int, text: str) -> Instruction:
+    """Its word ends at any white space, as it does for builders."""
+    word, rest = (*text.split(maxsplit=1), "", "")[:2]
+    return Instruction(line, word.upper(), rest.strip())
 
 
 def _escape(lines: list[str]) -> str:
@@ -102,24 +117,59 @@ def chosen(stages: tuple[Stage, ...], target: str | None) -> Stage | None:
     """The stage that is built: by name or number, else the last; None where there is none."""
     if not target:
         return stages[-1] if stages else None
-    named = [stage for stage in stages if stage.name == target.lower()]
-    numbered = [stages[int(target)]] if target.isdigit() and int(target) < len(stages) else []
-    return next(iter([*named, *numbered]), None)
+    return next((stages[number] for number in _numbers(stages, target)), None)
+
+
+def up_to(stages: tuple[Stage, ...], target: str | None) -> tuple[Stage, ...]:
+    """The stages that may be built for `target`: docker's own builder builds all before it, needed or not."""
+    numbers = _numbers(stages, target) if target else []
+    return stages[: numbers[-1] + 1] if numbers else stages
+
+
+def _numbers(stages: tuple[Stage, ...], target: str) -> list[int]:
+    """The stages that `target` may mean: of two of one name docker takes the first, BuildKit the last."""
+    named = [number for number, stage in enumerate(stages) if stage.name == target.lower()]
+    return named or [number for number in range(len(stages)) if str(number) == target]
 
 
 def pulled(stages: tuple[Stage, ...]) -> Iterator[Pulled]:
-    """Every image that is pulled: not `scratch`, and no stage of this file."""
-    names = {str(number) for number in range(len(stages))}
-    before: set[str] = set()
+    """Every image that is pulled, once a line: not `scratch`, and no stage of this file."""
+    return iter(dict.fromkeys(_pulled(stages)))
+
+
+def _pulled(stages: tuple[Stage, ...]) -> Iterator[Pulled]:
+    numbers = {str(number) for number in range(len(stages))}
+    # The stages so far by name, each with what it leaves to those that begin from it.
+    triggers: dict[str, tuple[Instruction, ...]] = {}
     for stage in stages:
-        if stage.image.lower() not in {"scratch", *before}:
+        base = stage.image.lower()
+        if base not in {"scratch", *triggers}:
             yield Pulled(stage.begin.line, stage.image)
-        for instruction in stage.instructions:
-            if instruction.word in {"COPY", "ADD", "RUN"}:
-                for image in _FROM_FLAG.findall(instruction.rest):
-                    if image.lower() not in {"scratch", *before, *names}:
-                        yield Pulled(instruction.line, image)
-        before.add(stage.name)
+        for instruction in (*triggers.get(base, ()), *stage.instructions):
+            for image in _flagged(instruction):
+                if image.lower() not in {"scratch", *triggers, *numbers}:
+                    yield Pulled(instruction.line, image)
+        triggers[stage.name] = tuple(
+            _instruction(item.line, item.rest) for item in stage.instructions if item.word == "ONBUILD"
+        )
+
+
+def _flagged(instruction: Instruction) -> Iterator[str]:
+    """The images that the flags of a `COPY` or `RUN` name."""
+    for flag in _flags(instruction.rest):
+        name, _, value = flag.partition("=")
+        if (instruction.word, name) == ("COPY", "from") and value:
+            yield value
+        if (instruction.word, name) == ("RUN", "mount"):
+            yield from _MOUNTED.findall(value)
+
+
+def _flags(rest: str) -> Iterator[str]:
+    """The flags before an instruction's own words, without `--`, quotes and backslashes, as builders read them."""
+    at = 0
+    while (found := _FLAG.match(rest, at)) and found[1]:
+        yield re.sub(r"\\(.)|[\"']", r"\1", found[1])
+        at = found.end()
 
 
 def _stage(begin: Instruction, body: tuple[Instruction, ...], known: Mapping[str, str]) -> Stage:

@@ -78,7 +78,7 @@ def required_labels(words: tuple[str, ...]) -> tuple[tuple[str, str | None], ...
 def of_dockerfile(gates: Gates, dockerfile: Dockerfile) -> Iterator[Refused]:
     """What the Dockerfile alone breaks, known before anything is built."""
     if gates.base_pinned:
-        for pulled in dockerfiles.pulled(dockerfile.stages):
+        for pulled in dockerfiles.pulled(dockerfiles.up_to(dockerfile.stages, dockerfile.target)):
             if not _PINNED.search(pulled.image):
                 yield Refused(
                     f"{dockerfile.name}:{pulled.line}: {pulled.image} is not pinned by digest (--base-pinned)",

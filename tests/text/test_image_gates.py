@@ -46,7 +46,28 @@ def test_instructions_have_the_line_they_begin_on() -> None:
 
 def test_another_escape() -> None:
     (one, two) = dockerfiles.instructions("# escape=`\nRUN a `\n b\nCOPY x c:\\\n")
-    assert (one.line, one.rest, two.word, two.rest) == (2, "a b", "COPY", "x c:\\")
+    assert (one.line, one.rest, two.word, two.rest) == (2, "a  b", "COPY", "x c:\\")
+
+
+@pytest.mark.parametrize("space", [" ", "\t", "\v", "\f", "\r", " \t "])
+def test_any_white_space_ends_the_word(space: str) -> None:
+    (one,) = dockerfiles.instructions(f"{space}COPY{space}--from=a{space}b c\r\n")
+    assert (one.line, one.word, one.rest) == (1, "COPY", f"--from=a{space}b c")
+
+
+def test_a_word_goes_on_in_the_next_line() -> None:
+    (one, two) = dockerfiles.instructions("CO\\ \t\n# no\nPY --fr\\\nom=a b c\nUSER 7")
+    assert (one.line, one.word, one.rest, two.line) == (1, "COPY", "--from=a b c", 5)
+
+
+def test_only_a_newline_ends_a_line() -> None:
+    (one,) = dockerfiles.instructions("# a\u2028FROM b\x85FROM c\vFROM d\nFROM e\n")
+    assert (one.line, one.rest) == (2, "e")
+
+
+def test_a_here_document_of_a_trigger_holds_no_instructions() -> None:
+    found = dockerfiles.instructions("FROM a\nONBUILD RUN <<EOF\r\nFROM b\r\nEOF\r\nUSER 7\n")
+    assert [(item.line, item.word) for item in found] == [(1, "FROM"), (2, "ONBUILD"), (5, "USER")]
 
 
 @given(st.text(alphabet=st.sampled_from("FROM AS a\\\n#<>E'$={}`:@\t-"), max_size=80))
@@ -76,10 +97,40 @@ def test_bases_that_are_not_pinned_are_named_by_line() -> None:
         ("FROM later\nFROM a AS later\n", {}, ["later", "a"]),
         ("FROM a\nRUN --mount=type=bind,from=tools:1,target=/t true\n", {}, ["a", "tools:1"]),
         ("FROM $UNKNOWN\n", {}, ["$UNKNOWN"]),
+        ("FROM\ta\nCOPY\t--from=b\t/x /x\nRUN\t--mount=from=c\ttrue\n", {}, ["a", "b", "c"]),
+        ("FROM a\nRUN uvx --from=ruff==0.6 ruff check\nRUN mailer --from=ops@x\n", {}, ["a"]),
+        ("FROM a\nRUN --network=none x --mount=from=b\nRUN --from=c x\nADD --from=d /x /x\n", {}, ["a"]),
+        ('FROM a\nCOPY "--from=b" /x /x\nCOPY /y --from=c /y\nCOPY -- --from=d /x\n', {}, ["a"]),
+        ('FROM a\nRUN echo "--mount=from=b"\nRUN --mount=type=secret,id=x,env=from=c true\n', {}, ["a"]),
+        ("FROM a\nCOPY --chown=7\u00a0--link  --from=b /x /x\n", {}, ["a", "b"]),
+        ("FROM a\nCOPY --fr'om'=\"b\":\\1 /x /x\n", {}, ["a", "b:1"]),
+        ("FROM a\nRUN --mount=type=cache,target=/c --mount='\"FROM=b\",target=/x' true\n", {}, ["a", "b"]),
+        ("FROM a AS x\nONBUILD COPY --from=b /x /x\nFROM x\nFROM X\n", {}, ["a", "b"]),
+        ("FROM a AS x\nONBUILD\trun --mount=from=b true\nFROM x AS y\n", {}, ["a", "b"]),
+        ("FROM a AS x\nONBUILD COPY --from=y /x /x\nFROM b AS y\nFROM x\n", {}, ["a", "b"]),
+        ("FROM a AS x\nONBUILD COPY --from=b /x /x\nFROM c\nCOPY --from=x /x /x\n", {}, ["a", "c"]),
     ],
 )
 def test_what_is_pulled(text: str, build_args: dict[str, str], pulls: list[str]) -> None:
     assert [pulled.image for pulled in dockerfiles.pulled(dockerfiles.stages(text, build_args))] == pulls
+
+
+@pytest.mark.parametrize(
+    ("target", "images"),
+    [
+        (None, ["a", "b", "c", "d"]),
+        ("x", ["a", "b", "c"]),
+        ("0", ["a"]),
+        ("Y", ["a", "b"]),
+        ("nowhere", ["a", "b", "c", "d"]),
+        ("\u00b2", ["a", "b", "c", "d"]),
+    ],
+)
+def test_a_stage_after_the_target_pulls_nothing(target: str | None, images: list[str]) -> None:
+    """Docker's own builder builds all before it; of two stages of one name BuildKit takes the last, docker the first."""
+    text = "FROM a AS x\nFROM b AS y\nFROM c AS x\nFROM d\n"
+    refused = image_gates.of_dockerfile(Gates(base_pinned=True), dockerfile(text, target))
+    assert [error.message.split()[1] for error in refused] == images
 
 
 def test_root_is_refused_by_the_line_of_its_user() -> None:
