@@ -4,6 +4,13 @@ import re
 
 from pipeline_tools.errors import Denied, PipelineError, Refused, Unavailable
 
+_WRONG = re.compile(
+    r"dockerfile parse error|failed to parse dockerfile|parsing main dockerfile|no contents in \""
+    r"|resolving step \{|Build error: unknown instruction",
+    re.IGNORECASE,
+)
+"""A Dockerfile that is none, in the words of docker 20.10, BuildKit and buildah 1.28."""
+
 _INSTRUCTION = re.compile(r"returned a non-zero code|building at STEP|did not complete successfully")
 _DENIED = re.compile(
     r"unauthorized|denied|no basic auth credentials|authentication required|insufficient_scope|\b40[13]\b",
@@ -25,6 +32,9 @@ _IMMUTABLE = re.compile(r"immutab", re.IGNORECASE)
 def said(what: str, message: str, last: str) -> PipelineError:
     """A builder's error in our words; `last` are the lines before it."""
     text = f"{what} failed: {message.strip()}"
+    if _WRONG.search(message):
+        # Before all others: words of the Dockerfile, its path and a line's number stand in the message.
+        return PipelineError(f"{text}\n{last}".strip(), hint=_mended(message))
     if _NO_GROUPS in last:
         return PipelineError(
             f"{text}: without root this user has no other ids to run it with",
@@ -35,6 +45,10 @@ def said(what: str, message: str, last: str) -> PipelineError:
         return PipelineError(
             f"{text}\n{last}", hint="the lines above are the last of the build; -v shows all"
         )
+    return _of_registry(text, message, last)
+
+
+def _of_registry(text: str, message: str, last: str) -> PipelineError:
     if _IMMUTABLE.search(message):
         return Refused(text, hint="an immutable tag keeps its first image; see --candidate-repository")
     if _DENIED.search(message):
@@ -46,3 +60,9 @@ def said(what: str, message: str, last: str) -> PipelineError:
     if AWAY.search(message):
         return Unavailable(text, hint="is the registry up, and reachable from the builder? Run it again")
     return PipelineError(f"{text}\n{last}".strip(), hint="-v shows all that the builder said")
+
+
+def _mended(message: str) -> str:
+    if "unknown instruction" in message.lower():
+        return "is it a line of a here-document (RUN <<EOF)? Only BuildKit reads these: --builder buildkit"
+    return "mend the Dockerfile; its reference is docs.docker.com/reference/dockerfile"

@@ -182,6 +182,26 @@ def test_a_build_that_fails_shows_its_last_lines_and_leaves_nothing(
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["FROM scratch\nENV a=b timeout\n", "FROM scratch\nENV denied\n", "FROM scratch\nTIMEOUT 3\n", "EOF\n"],
+)
+def test_a_dockerfile_that_is_wrong(buildah: Buildah, context: Path, text: str) -> None:
+    # The file's path stands in the message, and may have any words too.
+    denied = context / "denied"
+    denied.mkdir()
+    with pytest.raises(PipelineError) as caught:
+        build(buildah, denied, text)
+    assert type(caught.value) is PipelineError
+
+
+def test_a_here_document_is_for_buildkit(buildah: Buildah, context: Path) -> None:
+    with pytest.raises(PipelineError, match='Unknown instruction: "TIMEOUT"') as caught:
+        build(buildah, context, f"{BASE}RUN <<EOF\ntimeout 3 true\nEOF\n")
+    assert type(caught.value) is PipelineError
+    assert "--builder buildkit" in caught.value.hint
+
+
 def test_a_base_image_that_cannot_be_pulled(buildah: Buildah, context: Path, registry: Registry) -> None:
     with pytest.raises(Unavailable):
         build(buildah, context, "FROM 127.0.0.1:9/no/body:1\n")

@@ -88,3 +88,19 @@ def test_it_can_ask_for_logins_and_finds_none_written(tmp_path: Path) -> None:
             config, answer = said.read_text().replace("}{", "}\n{").splitlines()
     assert json.loads(config) == {"credHelpers": {"r.example.com": "pipeline-tools"}}
     assert (json.loads(answer)["Username"], json.loads(answer)["Secret"]) == ("ci", "the-password")
+
+
+@pytest.mark.parametrize("said", ["line 403: unknown instruction: FOO", "line 3: unknown instruction: EOF"])
+def test_a_dockerfile_that_is_wrong(tmp_path: Path, said: str) -> None:
+    program = tmp_path / "buildctl-daemonless.sh"
+    program.write_text(
+        f"#!/bin/sh\necho 'error: failed to solve: dockerfile parse error on {said}' >&2\nexit 1\n"
+    )
+    program.chmod(0o700)
+    builder = Buildkit({**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, nullcontext)
+    with (
+        pytest.raises(PipelineError, match="parse error") as caught,
+        builder.building(Recipe(), tmp_path, tmp_path / "Dockerfile", "made:0"),
+    ):
+        """It does not come here."""
+    assert type(caught.value) is PipelineError

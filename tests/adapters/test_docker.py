@@ -111,12 +111,22 @@ def test_a_build_that_fails_shows_its_last_lines(docker: Docker, tmp_path: Path)
         ("FROM\n", "FROM requires"),
         ("NONSENSE\n", "unknown instruction: NONSENSE"),
         (f"{BASE}COPY nowhere /\n", "nowhere"),
+        ("\n" * 401 + f"{BASE}NONSENSE\n", "line 403"),
+        (f"{BASE}ENV a=b timeout\n", "find = in .timeout"),
     ],
 )
 def test_a_dockerfile_that_is_wrong(docker: Docker, tmp_path: Path, dockerfile: str, said: str) -> None:
     with pytest.raises(PipelineError, match=said) as caught:
         build(docker, tmp_path, dockerfile)
     assert caught.value.exit_code == 1
+
+
+@pytest.mark.parametrize("body", ["timeout 3 true\n", ""])
+def test_a_here_document_is_for_buildkit(docker: Docker, tmp_path: Path, body: str) -> None:
+    with pytest.raises(PipelineError, match=r"unknown instruction: (TIMEOUT|EOF)") as caught:
+        build(docker, tmp_path, f"{BASE}RUN <<EOF\n{body}EOF\n")
+    assert caught.value.exit_code == 1
+    assert "--builder buildkit" in caught.value.hint
 
 
 def test_a_stage_that_is_not_there(docker: Docker, tmp_path: Path) -> None:
