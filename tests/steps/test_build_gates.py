@@ -131,7 +131,7 @@ def test_buildah_makes_the_same_candidate_again(world: World) -> None:
     listener = Listener()
     first = world.run(listener=listener, git_context=True)
     assert world.contents == {first.tag: first.digest}
-    assert world.run().status is Status.UNCHANGED
+    assert world.run(git_context=True).status is Status.UNCHANGED
     assert "    by buildah" in list(listener.plans[0].lines())
     size = sum((world.app / name).stat().st_size for name in ("Dockerfile", "page"))
     assert f"    with 2 files of the commit, {size} bytes" in list(listener.plans[0].lines())
@@ -139,6 +139,15 @@ def test_buildah_makes_the_same_candidate_again(world: World) -> None:
         os.utime(path, (1, 1))
     again = world.run(reuse=False, git_context=True)
     assert (again.status, again.digest) == (Status.DONE, first.digest)
+
+
+def test_a_candidate_of_the_checkout_is_none_of_the_commit(world: World) -> None:
+    """It may have files that git does not know."""
+    (world.app / "junk").write_text("junk\n")
+    of_checkout = world.run()
+    of_commit = world.run(git_context=True)
+    assert of_commit.status is Status.DONE
+    assert world.contents == {of_checkout.tag: of_checkout.digest, of_commit.tag: of_commit.digest}
 
 
 def test_the_commit_is_built_whatever_is_checked_out(world: World) -> None:
