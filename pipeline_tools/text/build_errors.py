@@ -12,13 +12,17 @@ _WRONG = re.compile(
 """A Dockerfile that is none, in the words of docker 20.10, BuildKit and buildah 1.28."""
 
 _INSTRUCTION = re.compile(r"returned a non-zero code|building at STEP|did not complete successfully")
+_STATUS = r"\b(?:status|code|http|registry|error)\W{0,2}"
+"""What stands before a status, so that a tag or a line's number is none."""
 _DENIED = re.compile(
-    r"unauthorized|denied|no basic auth credentials|authentication required|insufficient_scope|\b40[13]\b",
+    r"unauthorized|denied|no basic auth credentials|authentication required|insufficient_scope"
+    rf"|{_STATUS}40[13]\b|\b40[13]\W{{1,2}}(?:unauthorized|forbidden)",
     re.IGNORECASE,
 )
 AWAY = re.compile(
     r"connection (refused|reset|aborted)|no such file|no such host|timed? ?out|timeout|max retries|toomanyrequests"
-    r"|too many requests|\b(429|50[0234])\b|EOF|unavailable|broken pipe|temporary failure|name resolution|lookup",
+    rf"|too many requests|{_STATUS}(429|50[0234])\b|internal server error|bad gateway|EOF|unavailable|broken pipe"
+    r"|temporary failure|name resolution|lookup",
     re.IGNORECASE,
 )
 """The words of what may be there the next time."""
