@@ -1,5 +1,6 @@
 """Facts of the local git checkout. Only read, never written."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +17,11 @@ try:
 except ImportError as missing:  # GitPython looks for the program when it is imported
     raise PipelineError("git is not installed", hint="install git, or put it on the PATH") from missing
 
-_TRUSTED_ONLY = ("-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-"""What a checkout's own configuration would start is not for us to run."""
+_TRUSTED_ONLY = (
+    "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "log.showSignature=false",
+)  # fmt: skip
+"""What a checkout's own configuration would start is not for us to run, nor to have its words in an answer."""
+_SUBMODULE = "160000"
 
 
 class Checkout:
@@ -110,8 +114,33 @@ class Checkout:
 
     def changed_files(self) -> list[str]:
         """Tracked files that differ from the commit."""
-        text = self._git("status", "--porcelain", "-z", "--untracked-files=no")
+        # Said here, not left to .gitmodules, which may hide a changed submodule; -z has a second field for a rename.
+        words = ("--untracked-files=no", "--ignore-submodules=untracked", "--no-renames")
+        text = self._git("status", "--porcelain", "-z", *words)
         return [row[3:] for row in text.split("\0") if row]
+
+    def unseen_files(self, *wanted: str) -> list[str]:
+        """Tracked files at or below paths that `git status` does not look at: assume-unchanged, or sparse.
+
+        Source: git-ls-files(1), "-v" and "-t".
+        """
+        return [path for flag, _, path in self._index(wanted) if flag == "S" or flag.islower()]
+
+    def empty_submodules(self, *wanted: str) -> list[str]:
+        """Submodules at or below paths that are not checked out, which `git status` does not mind."""
+        modules = [path for _, mode, path in self._index(wanted) if mode == _SUBMODULE]
+        return [path for path in modules if not (self.root / path / ".git").exists()]
+
+    def _index(self, wanted: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+        """Flag, mode and path of what the index has at or below paths."""
+        # The index knows nothing below a link, and a folder may be named as git's magic is: ":!x".
+        specs = [str(self.inside(path).relative_to(self.root)) for path in wanted]
+        words = ("-C", str(self.root), "--literal-pathspecs", "ls-files", "-v", "--stage", "-z", "--", *specs)
+        for row in self._git(*words).split("\0"):
+            if row:
+                meta, _, path = row.partition("\t")
+                flag, mode, *_ = meta.split(" ")
+                yield flag, mode, path
 
     def untracked_files(self, folder: str) -> list[str]:
         """Files below `folder` that git neither knows nor ignores."""

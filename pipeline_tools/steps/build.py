@@ -53,7 +53,8 @@ class Facts:
 
     `head` is the commit checked out, `created` the time of the commit that is built, `changed` the tracked files that
     differ from it, `untracked` those in the context that git does not know; `tag` the candidate's tag, and `digest`
-    what it stands for in the registry; `refused` is what the gates say before anything is built.
+    what it stands for in the registry; `refused` is what the gates say before anything is built. `unseen` are tracked
+    files of the context that git was told not to look at, `empty` its submodules that are not checked out.
     """
 
     head: str
@@ -65,6 +66,8 @@ class Facts:
     unread: tuple[PipelineError, ...]
     sent: Sent = Sent()
     refused: tuple[Refused, ...] = ()
+    unseen: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     tree = _tree(request, ports)
     dockerfile = _dockerfile(request, tree)
     tag = candidate_tag(request, dockerfile.text.encode("utf-8", "surrogateescape"))
-    digest = None
+    digest, wanted = None, (request.context, request.file)
     if request.reuse:
         digest = read(None, _candidate, request, ports, tag)
     return Facts(
@@ -150,6 +153,8 @@ def facts(request: Request, ports: Ports) -> Facts:
         unread=read.unread,
         sent=Sent() if digest else _sent(request, ports, tree),
         refused=tuple(image_gates.of_dockerfile(request.gates, dockerfile)),
+        unseen=() if request.git_context else tuple(ports.checkout.unseen_files(*wanted)),
+        empty=() if request.git_context else tuple(ports.checkout.empty_submodules(*wanted)),
     )
 
 
@@ -262,6 +267,22 @@ def _other(request: Request, facts: Facts) -> Iterator[PipelineError]:
             f"uncommitted changes: {_named(facts.changed)}",
             hint="commit or restore them, or build the commit alone with --git-context: "
             "an image is labelled with the commit it is made of",
+        )
+    yield from _absent(facts)
+
+
+def _absent(facts: Facts) -> Iterator[PipelineError]:
+    """What of the commit may not be in the checkout, though git calls that clean."""
+    if facts.unseen:
+        yield Refused(
+            f"files that git is told not to look at: {_named(facts.unseen)}",
+            hint="git sparse-checkout disable, git update-index --no-assume-unchanged, or build the commit alone "
+            "with --git-context: an image is labelled with the commit it is made of",
+        )
+    if facts.empty:
+        yield Refused(
+            f"submodules that are not checked out: {_named(facts.empty)}",
+            hint="git submodule update --init, in a job GIT_SUBMODULE_STRATEGY: normal",
         )
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline_tools.adapters.checkout import Checkout
 from pipeline_tools.adapters.context import Contexts
 from pipeline_tools.errors import PipelineError
 from tests.steps.driving import application
@@ -120,3 +122,74 @@ def test_what_is_sent_is_measured(app: Path, tmp_path: Path) -> None:
     names = ("Dockerfile", "page", ".dockerignore")
     assert (sent.files, sent.size) == (3, sum((app / name).stat().st_size for name in names))
     assert sent.leading_out == ("out",)
+
+
+# What is checked out, where that is what is sent ---------------------------------------------------------------
+
+
+def test_files_that_git_does_not_look_at(app: Path) -> None:
+    (app / "web").mkdir()
+    (app / "web" / "\xfc index.html").write_text("web")
+    commit(app)
+    assert Checkout(app).unseen_files(".", "Dockerfile") == []
+    git(app, "update-index", "--assume-unchanged", "page")
+    (app / "page").write_text("changed\n")
+    assert Checkout(app).changed_files() == []
+    assert Checkout(app).unseen_files(".") == ["page"]
+    git(app, "update-index", "--no-assume-unchanged", "page")
+    git(app, "restore", "page")
+    git(app, "sparse-checkout", "set", "--no-cone", "/Dockerfile")
+    assert Checkout(app).unseen_files(".") == ["page", "web/\xfc index.html"]
+    assert Checkout(app / "web" / "..").unseen_files("./web", "Dockerfile") == ["web/\xfc index.html"]
+
+
+def test_a_folder_with_a_name_of_gits_magic(app: Path) -> None:
+    (app / ":!x").mkdir()
+    (app / ":!x" / "file").write_text("x")
+    commit(app)
+    git(app, "update-index", "--skip-worktree", "page")
+    assert Checkout(app).unseen_files(":!x") == []
+
+
+def test_a_submodule_that_is_not_checked_out(app: Path, tmp_path: Path) -> None:
+    module = application(tmp_path / "module")
+    git(app, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(module), "module")
+    commit(app)
+    assert Checkout(app).empty_submodules(".") == []
+    git(app, "submodule", "--quiet", "deinit", "--force", "module")
+    assert Checkout(app).changed_files() == []
+    assert Checkout(app).empty_submodules(".") == ["module"]
+    assert Checkout(app).empty_submodules("page") == []
+
+
+def test_a_submodule_that_is_changed_whatever_is_configured(app: Path, tmp_path: Path) -> None:
+    module = application(tmp_path / "module")
+    git(app, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(module), "module")
+    git(app, "config", "--file", ".gitmodules", "submodule.module.ignore", "all")
+    commit(app)
+    (app / "module" / "untracked").write_text("an artifact of the job before\n")
+    assert Checkout(app).changed_files() == []
+    (app / "module" / "page").write_text("changed\n")
+    assert Checkout(app).changed_files() == ["module"]
+
+
+def test_a_commits_time_whatever_is_configured(app: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    signers = tmp_path / "signers"
+    signers.write_text(f"* {key.with_suffix('.pub').read_text()}")
+    for name, value in {
+        "gpg.format": "ssh", "user.signingKey": str(key), "gpg.ssh.allowedSignersFile": str(signers),
+        "log.showSignature": "true",
+    }.items():  # fmt: skip
+        git(app, "config", name, value)
+    git(app, "commit", "--quiet", "--allow-empty", "-S", "--message", "signed")
+    head = git(app, "rev-parse", "HEAD")
+    written = next(line for line in git(app, "cat-file", "commit", head).splitlines() if "committer" in line)
+    assert Checkout(app).commit_seconds(head) == int(written.split()[-2])
+    assert Checkout(app).log(None, head)[0] == (head, "signed\n")
+
+
+def test_a_file_that_was_renamed(app: Path) -> None:
+    git(app, "mv", "page", "renamed-page")
+    assert sorted(Checkout(app).changed_files()) == ["page", "renamed-page"]

@@ -137,6 +137,8 @@ def test_the_plan_shows_what_will_be() -> None:
     [
         ({"head": "a" * 40}, "aaaaaaaa is checked out, but v1.4.0 is on c0ffee00"),
         ({"changed": tuple(f"f{n}" for n in range(7))}, "uncommitted changes: f0, f1, f2, f3, f4 and 2 more"),
+        ({"unseen": ("page",)}, "files that git is told not to look at: page"),
+        ({"empty": ("module",)}, "submodules that are not checked out: module"),
     ],
 )
 def test_what_is_not_the_commit_stands_in_the_way(changes: dict[str, Any], said: str) -> None:
@@ -296,6 +298,15 @@ def test_tracked_files_that_differ_are_refused(world: World) -> None:
     with pytest.raises(Refused, match=r"^uncommitted changes: page$"):
         world.run()
     assert world.contents == {}
+
+
+def test_tracked_files_that_are_not_there_are_refused(world: World) -> None:
+    git(world.app, "sparse-checkout", "set", "--no-cone", "/Dockerfile")
+    with pytest.raises(Refused, match=r"not to look at: page$") as caught:
+        world.run()
+    assert "git sparse-checkout disable" in caught.value.hint
+    assert world.contents == {}
+    assert world.run(git_context=True).status is Status.DONE
 
 
 @pytest.mark.parametrize(
