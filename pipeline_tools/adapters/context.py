@@ -197,8 +197,8 @@ def _measured(context: Path, file: Path) -> Measured:
     for sent in exclude_paths(str(context), patterns, name):
         path = context / sent
         if path.is_symlink():
-            is_inside = path.resolve().is_relative_to(context)
-            leading_out += [] if is_inside else [sent]
+            target = paths.resolved_or_none(path)
+            leading_out += [sent] if target and not target.is_relative_to(context) else []
         elif path.is_file():
             files, size = files + 1, size + path.stat().st_size
     return Measured(files, size, tuple(sorted(leading_out)))

@@ -124,6 +124,24 @@ def test_what_is_sent_is_measured(app: Path, tmp_path: Path) -> None:
     assert sent.leading_out == ("out",)
 
 
+def test_links_that_lead_round_in_a_circle(app: Path) -> None:
+    (app / "a").symlink_to("b")
+    (app / "b").symlink_to("a")
+    (app / "self").symlink_to("self/deeper")
+    (app / "gone").symlink_to("nowhere")
+    (app / ".dockerignore").write_text(".git\n")
+    sent = Contexts.measured(app, app / "Dockerfile")
+    assert (sent.files, sent.leading_out) == (3, ())
+
+
+@pytest.mark.parametrize("path", ["a", "a/Dockerfile"])
+def test_a_path_that_leads_round_in_a_circle(app: Path, contexts: Contexts, path: str) -> None:
+    (app / "a").symlink_to("a")
+    with pytest.raises(PipelineError, match="links that lead nowhere") as caught:
+        contexts.checkout().inside(path)
+    assert caught.value.hint
+
+
 # What is checked out, where that is what is sent ---------------------------------------------------------------
 
 
