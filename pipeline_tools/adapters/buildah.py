@@ -4,13 +4,14 @@ Sources: buildah-build(1), buildah-push(1), buildah-manifest-push(1), containers
 """
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_tools.adapters import pod, process
+from pipeline_tools.adapters import ignoring, pod, process
 from pipeline_tools.adapters.layout import Layout
 from pipeline_tools.adapters.process import Environment
 from pipeline_tools.adapters.scratch import scratch
@@ -69,9 +70,11 @@ class Buildah:
             # Its big temporary files where they go with the rest.
             lent = {**environment, "TMPDIR": str(folder / "tmp")}
             apart = pod.unshare(self.environment)
+            ignored = folder / "ignored"
+            ignored.write_bytes(os.fsencode("\n".join(ignoring.patterns(context, file))))
             with _emptied(folder, apart, lent):
                 run = _Run(self, lent, folder, (*apart, "buildah"), f"build of {image}")
-                run(*_build(recipe, context, file))
+                run(*_build(recipe, file), f"--ignorefile={ignored}", str(context))
                 is_list = len(recipe.platforms) > 1
                 words = ("manifest", "push", "--all") if is_list else ("push",)
                 run(*words, "--format", "oci", _IMAGE, f"oci:{folder / 'image'}")
@@ -120,8 +123,8 @@ class _Run:
         )  # fmt: skip
 
 
-def _build(recipe: Recipe, context: Path, file: Path) -> Iterator[str]:
-    """The words of `buildah build`."""
+def _build(recipe: Recipe, file: Path) -> Iterator[str]:
+    """The words of `buildah build` but for the context."""
     # Docker's format while it builds: in OCI's there is no SHELL, and buildah would run /bin/sh without a word.
     yield from (
         "build",
@@ -143,7 +146,6 @@ def _build(recipe: Recipe, context: Path, file: Path) -> Iterator[str]:
     yield from (f"--build-arg={key}={value}" for key, value in recipe.arguments.items())
     yield from (f"--label={key}={value}" for key, value in recipe.labels.items())
     yield from (f"--secret={_secret(secret)}" for secret in recipe.secrets)
-    yield str(context)
 
 
 def _secret(secret: BuildSecret) -> str:

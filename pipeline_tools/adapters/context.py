@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 
 from docker.utils.build import exclude_paths
 
-from pipeline_tools.adapters import paths, process
+from pipeline_tools.adapters import ignoring, paths, process
 from pipeline_tools.adapters.process import Environment
 from pipeline_tools.errors import PipelineError
 
@@ -188,13 +188,10 @@ def _settle(folder: Path, seconds: int) -> None:
 
 def _measured(context: Path, file: Path) -> Measured:
     """What a builder is sent of the folder `context` (docs.docker.com, "Build context", ".dockerignore files")."""
-    ignore = context / ".dockerignore"
-    lines = ignore.read_text(errors="replace").splitlines() if ignore.is_file() else []
-    patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     name = os.path.relpath(file, context)
     files = size = 0
     leading_out = []
-    for sent in exclude_paths(str(context), patterns, name):
+    for sent in exclude_paths(str(context), list(ignoring.patterns(context, file)), name):
         path = context / sent
         if path.is_symlink():
             target = paths.resolved_or_none(path)

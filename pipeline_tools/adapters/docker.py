@@ -8,21 +8,25 @@ import errno
 import logging
 import os
 import re
+import secrets
 import socket
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import docker.auth
 import docker.errors
 import docker.tls
 import requests
 from docker.api.client import APIClient
+from docker.utils import build
 
+from pipeline_tools.adapters import ignoring
 from pipeline_tools.errors import Denied, PipelineError, Unavailable
 from pipeline_tools.text import build_errors, references
 from pipeline_tools.text.credentials import Credential
@@ -97,10 +101,11 @@ class Docker:
             PipelineError: it does not build; the message has the last lines of what it said.
             Denied: a base image may not be pulled. Unavailable: it could not be reached.
         """
-        with self._errors():
+        with self._errors(), _archive(context, file) as (archive, name):
             stream = self._client.build(
-                path=str(context),
-                dockerfile=str(file),
+                fileobj=archive,
+                custom_context=True,
+                dockerfile=name,
                 tag=image,
                 labels=dict(recipe.labels),
                 buildargs=dict(recipe.arguments),
@@ -178,7 +183,7 @@ class Docker:
             yield
         except docker.errors.APIError as error:
             raise build_errors.said("docker", str(error.explanation or error), "") from None
-        except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
             raise self._unreachable(error) from None
 
     def _unreachable(self, error: Exception) -> PipelineError:
@@ -239,6 +244,32 @@ class _Client(APIClient):
 
 def _login(credential: Credential) -> dict[str, str]:
     return {"username": credential.user, "password": credential.password.reveal()}
+
+
+@contextmanager
+def _archive(context: Path, file: Path) -> Iterator[tuple[IO[bytes], str]]:
+    """What the engine is sent, and what the Dockerfile is called in it.
+
+    The SDK's own would read `.dockerignore` in its own way. One from outside the context has a name there that the
+    engine is told to ignore: the SDK writes it into the archive's `.dockerignore`.
+    """
+    patterns = ignoring.patterns(context, file)
+    name, text = os.path.relpath(file, context), None
+    if not file.is_relative_to(context):
+        name, text = f".dockerfile.{secrets.token_hex(20)}", _text(file.name, file.read_bytes())
+        _text(".dockerignore", os.fsencode("\n".join(patterns)))
+    with tempfile.TemporaryFile() as archive:
+        build.tar(context, exclude=list(patterns), dockerfile=(name, text), fileobj=archive)
+        yield archive, name
+
+
+def _text(name: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise PipelineError(
+            f"{name} is not UTF-8", hint="save it as UTF-8, or put the Dockerfile into its context"
+        ) from None
 
 
 _STEP = re.compile(r"Step \d+/\d+ : ")

@@ -167,7 +167,9 @@ def _tree(request: Request, ports: Ports) -> "Tree":
     if not request.git_context:
         return ports.contexts.checkout()
     seconds = ports.checkout.commit_seconds(request.tagged.commit)
-    return ports.contexts.commit(request.tagged.commit, seconds, request.context, request.file)
+    # A Dockerfile outside of the context may have a .dockerignore of its own beside it.
+    wanted = (request.context, request.file, f"{request.file}.dockerignore")
+    return ports.contexts.commit(request.tagged.commit, seconds, *wanted)
 
 
 def _dockerfile(request: Request, tree: "Tree") -> Dockerfile:

@@ -163,6 +163,44 @@ def test_what_dockerignore_names_stays_away(buildah: Buildah, context: Path) -> 
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "ignore",
+    [
+        b"\xef\xbb\xbfsecret.env\nbusybox\n",
+        b" secret.env \n\tbusybox",
+        b"# caf\xe9\r\n/x/../secret.env/\r\nbusybox\r\n",
+        b"*\n! page\n!/Dockerfile\n!.dockerignore\n",
+    ],
+)
+def test_what_dockerignore_names_stays_away_however_it_is_written(
+    buildah: Buildah, context: Path, ignore: bytes
+) -> None:
+    (context / "secret.env").write_text("x")
+    (context / ".dockerignore").write_bytes(ignore)
+    assert build(buildah, context, "FROM scratch\nCOPY . /all/\n").files.keys() == {
+        "all", "all/.dockerignore", "all/Dockerfile", "all/page",
+    }  # fmt: skip
+
+
+def test_a_containerignore_does_not_take_the_dockerignores_place(buildah: Buildah, context: Path) -> None:
+    (context / "secret.env").write_text("x")
+    (context / "loop").symlink_to("loop")
+    (context / ".dockerignore").write_text("secret.env\nbusybox\n")
+    (context / ".containerignore").write_text("page\n")
+    assert build(buildah, context, "FROM scratch\nCOPY . /all/\n").files.keys() == {
+        "all", "all/.containerignore", "all/.dockerignore", "all/Dockerfile", "all/loop", "all/page",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [".containerignore", "Dockerfile.dockerignore"])
+def test_other_names_of_a_dockerignore(buildah: Buildah, context: Path, name: str) -> None:
+    (context / "secret.env").write_text("x")
+    (context / name).write_text("\ufeffsecret.env\nbusybox\n*ignore\n")
+    assert build(buildah, context, "FROM scratch\nCOPY . /all/\n").files.keys() == {
+        "all", "all/Dockerfile", "all/page",
+    }  # fmt: skip
+
+
 def test_a_link_out_of_the_context_is_not_followed(buildah: Buildah, context: Path, tmp_path: Path) -> None:
     (tmp_path / "outside").write_text("what nobody may have")
     (context / "link").symlink_to(tmp_path / "outside")

@@ -124,6 +124,12 @@ def test_what_is_sent_is_measured(app: Path, tmp_path: Path) -> None:
     assert sent.leading_out == ("out",)
 
 
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b" ", b"# caf\xe9\r\n", b"x\n/"])
+def test_what_is_sent_is_measured_however_dockerignore_is_written(app: Path, before: bytes) -> None:
+    (app / ".dockerignore").write_bytes(before + b".git")
+    assert Contexts.measured(app, app / "Dockerfile").files == len(("Dockerfile", "page", ".dockerignore"))
+
+
 def test_links_that_lead_round_in_a_circle(app: Path) -> None:
     (app / "a").symlink_to("b")
     (app / "b").symlink_to("a")

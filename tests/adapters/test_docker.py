@@ -85,6 +85,57 @@ def test_a_dockerfile_beside_its_context(engine: Engine, docker: Docker, tmp_pat
     assert "kept" in run(engine, "made:3", "ls", "/all")
 
 
+@pytest.mark.parametrize(
+    "ignore",
+    [
+        b"\xef\xbb\xbfsecret.env\n",
+        b" secret.env \n",
+        b"# caf\xe9\r\n/x/../secret.env/\r\n",
+        b"*\n! kept\n!/Dockerfile\n",
+    ],
+)
+def test_what_dockerignore_names_stays_away_however_it_is_written(
+    engine: Engine, docker: Docker, tmp_path: Path, ignore: bytes
+) -> None:
+    for name in ("kept", "secret.env"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / ".dockerignore").write_bytes(ignore + b"loop")
+    build(docker, tmp_path, f"{BASE}COPY . /all\n", "made:4")
+    assert run(engine, "made:4", "ls", "/all") == "Dockerfile\nkept"
+
+
+def test_a_dockerfile_that_dockerignore_names(engine: Engine, docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / ".dockerignore").write_text("\ufeffDockerfile\n.dockerignore\n")
+    build(docker, tmp_path, f"{BASE}COPY . /all\n", "made:5")
+    assert run(engine, "made:5", "ls", "-A", "/all") == "loop"
+
+
+@pytest.mark.parametrize("ignore", ["x\n", "x\n# café\n"])
+def test_a_dockerfile_beside_its_context_that_is_not_utf8(
+    docker: Docker, tmp_path: Path, ignore: str
+) -> None:
+    context, file = tmp_path / "context", tmp_path / "Dockerfile"
+    context.mkdir()
+    (context / ".dockerignore").write_bytes(ignore.encode("latin-1"))
+    file.write_bytes(f"{BASE}# café\n".encode("latin-1"))
+    with (
+        pytest.raises(PipelineError, match="Dockerfile is not UTF-8") as caught,
+        docker.building(Recipe(epoch=7), context, file, "made:6"),
+    ):
+        """It does not get here."""
+    assert caught.value.hint
+
+
+def test_a_pattern_beside_a_dockerfile_that_is_not_utf8(docker: Docker, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / ".dockerignore").write_bytes(b"caf\xe9\n")
+    with pytest.raises(PipelineError, match=r"\.dockerignore is not UTF-8"):
+        build(docker, context, BASE, file=tmp_path / "Dockerfile")
+
+
 def test_steps_are_said_as_they_come(
     docker: Docker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -161,6 +161,20 @@ def test_the_commit_is_built_whatever_is_checked_out(world: World) -> None:
         world.run(reuse=False)
 
 
+def test_a_dockerfile_beside_its_context_keeps_its_own_dockerignore(world: World) -> None:
+    (world.app / "web").mkdir()
+    for name in ("kept", "left"):
+        (world.app / "web" / name).write_text(name)
+    (world.app / "Dockerfile.dockerignore").write_text("left\n")
+    git(world.app, "add", "--all")
+    git(world.app, "commit", "--quiet", "-m", "web")
+    git(world.app, "tag", "--force", "v1.4.0")
+    for git_context in (True, False):
+        listener = Listener()
+        world.run(listener=listener, dry_run=True, context="web", file="Dockerfile", git_context=git_context)
+        assert listener.plans[0].sent.files == len(("kept",))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
