@@ -1,9 +1,10 @@
 """Facts of the local git checkout. Only read, never written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline_tools.adapters import paths, process
 from pipeline_tools.adapters.process import CommandFailed, Environment
@@ -142,12 +143,14 @@ class Checkout:
                 flag, mode, *_ = meta.split(" ")
                 yield flag, mode, path
 
-    def untracked_files(self, folder: str) -> list[str]:
-        """Files below `folder` that git neither knows nor ignores."""
-        text = self._git(
-            "-C", str(self.root), "ls-files", "--others", "--exclude-standard", "-z", "--", folder
-        )
-        return [name for name in text.split("\0") if name]
+    def unknown_files(self, folder: str, names: Iterable[str]) -> list[str]:
+        """Which of `names`, files relative to `folder`, are not tracked; a folder with no tracked file is one, `dist/`."""
+        prefix = self.inside(folder).relative_to(self.root)
+        listed = self._git("-C", str(self.root), "ls-files", "--recurse-submodules", "-z")
+        tracked = frozenset(listed.split("\0"))
+        folders = {str(parent) for path in tracked for parent in PurePosixPath(path).parents}
+        found = (PurePosixPath(prefix, name) for name in names)
+        return sorted({_topmost(path, folders) for path in found if str(path) not in tracked})
 
     def object_id(self, path: str) -> str | None:
         """The id of the tree or blob at `path` in HEAD; None where HEAD has no such path."""
@@ -215,3 +218,9 @@ class Checkout:
             return self._git(*words)
         except PipelineError:
             return None
+
+
+def _topmost(path: PurePosixPath, folders: AbstractSet[str]) -> str:
+    """The first folder on the way to `path` that is none of `folders`, else `path` itself."""
+    unknown = [parent for parent in path.parents if str(parent) not in folders]
+    return f"{unknown[-1]}/" if unknown else str(path)

@@ -27,11 +27,15 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Measured:
-    """What a context has that `.dockerignore` lets through; `leading_out` are links that point out of it."""
+    """What a context has that `.dockerignore` lets through; `leading_out` are links that point out of it.
+
+    `names` are its files and links, relative to it.
+    """
 
     files: int
     size: int
     leading_out: tuple[str, ...]
+    names: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -190,12 +194,14 @@ def _measured(context: Path, file: Path) -> Measured:
     """What a builder is sent of the folder `context` (docs.docker.com, "Build context", ".dockerignore files")."""
     name = os.path.relpath(file, context)
     files = size = 0
-    leading_out = []
+    leading_out, names = [], set()
     for sent in exclude_paths(str(context), list(ignoring.patterns(context, file)), name):
         path = context / sent
         if path.is_symlink():
+            names.add(sent)
             target = paths.resolved_or_none(path)
             leading_out += [sent] if target and not target.is_relative_to(context) else []
         elif path.is_file():
+            names.add(sent)
             files, size = files + 1, size + path.stat().st_size
-    return Measured(files, size, tuple(sorted(leading_out)))
+    return Measured(files, size, tuple(sorted(leading_out)), frozenset(names))

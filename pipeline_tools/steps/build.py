@@ -52,9 +52,10 @@ class Facts:
     """What is known.
 
     `head` is the commit checked out, `created` the time of the commit that is built, `changed` the tracked files that
-    differ from it, `untracked` those in the context that git does not know; `tag` the candidate's tag, and `digest`
-    what it stands for in the registry; `refused` is what the gates say before anything is built. `unseen` are tracked
-    files of the context that git was told not to look at, `empty` its submodules that are not checked out.
+    differ from it, `untracked` those that would be sent and that git does not know, a whole folder as one; `tag` the
+    candidate's tag, and `digest` what it stands for in the registry; `refused` is what the gates say before anything is
+    built. `unseen` are tracked files of the context that git was told not to look at, `empty` its submodules that are
+    not checked out.
     """
 
     head: str
@@ -143,15 +144,16 @@ def facts(request: Request, ports: Ports) -> Facts:
     digest, wanted = None, (request.context, request.file)
     if request.reuse:
         digest = read(None, _candidate, request, ports, tag)
+    sent, untracked = (Sent(), ()) if digest else _sent(request, ports, tree)
     return Facts(
         head=ports.checkout.head,
         created=ports.checkout.commit_time(_built(request, ports)),
         changed=() if request.git_context else tuple(ports.checkout.changed_files()),
-        untracked=() if request.git_context else tuple(ports.checkout.untracked_files(request.context)),
+        untracked=untracked,
         tag=tag,
         digest=digest,
         unread=read.unread,
-        sent=Sent() if digest else _sent(request, ports, tree),
+        sent=sent,
         refused=tuple(image_gates.of_dockerfile(request.gates, dockerfile)),
         unseen=() if request.git_context else tuple(ports.checkout.unseen_files(*wanted)),
         empty=() if request.git_context else tuple(ports.checkout.empty_submodules(*wanted)),
@@ -182,9 +184,13 @@ def _dockerfile(request: Request, tree: "Tree") -> Dockerfile:
     return Dockerfile(request.file, text, request.recipe.build_args, request.recipe.target)
 
 
-def _sent(request: Request, ports: Ports, tree: "Tree") -> Sent:
+def _sent(request: Request, ports: Ports, tree: "Tree") -> tuple[Sent, tuple[str, ...]]:
+    """What the builder would be sent, and which files of it git does not know: the commit's own it does."""
     found = ports.contexts.measured(tree.inside(request.context), tree.inside(request.file))
-    return Sent(found.files, found.size, found.leading_out)
+    sent = Sent(found.files, found.size, found.leading_out)
+    if request.git_context:
+        return sent, ()
+    return sent, tuple(ports.checkout.unknown_files(request.context, found.names))
 
 
 def _candidate(request: Request, ports: Ports, tag: str) -> str | None:

@@ -122,6 +122,7 @@ def test_what_is_sent_is_measured(app: Path, tmp_path: Path) -> None:
     names = ("Dockerfile", "page", ".dockerignore")
     assert (sent.files, sent.size) == (3, sum((app / name).stat().st_size for name in names))
     assert sent.leading_out == ("out",)
+    assert sent.names == {*names, "in", "out"}
 
 
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b" ", b"# caf\xe9\r\n", b"x\n/"])
@@ -212,6 +213,26 @@ def test_a_commits_time_whatever_is_configured(app: Path, tmp_path: Path) -> Non
     written = next(line for line in git(app, "cat-file", "commit", head).splitlines() if "committer" in line)
     assert Checkout(app).commit_seconds(head) == int(written.split()[-2])
     assert Checkout(app).log(None, head)[0] == (head, "signed\n")
+
+
+def test_files_that_the_commit_does_not_have(app: Path) -> None:
+    (app / "web" / "dist" / "js").mkdir(parents=True)
+    (app / "web" / "index.html").write_text("web")
+    (app / ".gitignore").write_text(".env\ndist/\n")
+    commit(app)
+    sent = ("index.html", ".env", "dist/js/a", "dist/b")
+    checkout = Checkout(app)
+    assert checkout.unknown_files("web", sent) == ["web/.env", "web/dist/"]
+    assert checkout.unknown_files(".", ("page", "Dockerfile", ".git/config", "x", "web/y")) == [
+        ".git/", "web/y", "x",
+    ]  # fmt: skip
+
+
+def test_a_submodules_files_are_known(app: Path, tmp_path: Path) -> None:
+    module = application(tmp_path / "module")
+    git(app, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(module), "module")
+    commit(app)
+    assert Checkout(app).unknown_files(".", ("module/page", "module/other")) == ["module/other"]
 
 
 def test_a_file_that_was_renamed(app: Path) -> None:

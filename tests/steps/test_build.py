@@ -300,6 +300,21 @@ def test_tracked_files_that_differ_are_refused(world: World) -> None:
     assert world.contents == {}
 
 
+def test_what_is_sent_and_not_in_the_commit_is_named(world: World) -> None:
+    for name, text in {".gitignore": ".env\ndist/\n", ".dockerignore": ".git\n*.log\n"}.items():
+        (world.app / name).write_text(text)
+    git(world.app, "add", "--all")
+    git(world.app, "commit", "--quiet", "-m", "chore: ignore")
+    world.commit = git(world.app, "rev-parse", "HEAD")
+    (world.app / "dist").mkdir()
+    for name in (".env", "dist/app.js", "dist/app.css", "artifact", "left.log"):
+        (world.app / name).write_text(name)
+    listener = Listener()
+    world.run(dry_run=True, listener=listener)
+    world.run(dry_run=True, listener=listener, git_context=True)
+    assert [plan.untracked for plan in listener.plans] == [(".env", "artifact", "dist/"), ()]
+
+
 def test_tracked_files_that_are_not_there_are_refused(world: World) -> None:
     git(world.app, "sparse-checkout", "set", "--no-cone", "/Dockerfile")
     with pytest.raises(Refused, match=r"not to look at: page$") as caught:
