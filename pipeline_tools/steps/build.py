@@ -106,6 +106,7 @@ class Plan:
     cache: str | None
     sent: Sent
     untracked: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     builder: str | None = None
     chosen: str = ""
     unread: tuple[PipelineError, ...] = ()
@@ -125,6 +126,8 @@ class Plan:
         yield f"    with {self.sent.files} files {kind}, {self.sent.size} bytes"
         if self.untracked:
             yield f"    with files that git does not know: {_named(self.untracked)}"
+        if self.without:
+            yield f"    without the submodules {_named(self.without)}, which are not checked out"
         if self.sent.leading_out:
             yield f"    with links out of the context, which are not followed: {_named(self.sent.leading_out)}"
         yield from (f"    secret {name}" for name in self.secrets)
@@ -252,6 +255,7 @@ def plan(request: Request, facts: Facts) -> Plan:
         sent=facts.sent,
         unread=(*facts.unread, *_other(request, facts), *facts.refused),
         untracked=facts.untracked,
+        without=() if facts.digest else facts.empty,
         request=request,
         recipe=replace(request.recipe, labels=labels, epoch=_seconds(facts.created)),
     )
@@ -280,17 +284,12 @@ def _other(request: Request, facts: Facts) -> Iterator[PipelineError]:
 
 
 def _absent(facts: Facts) -> Iterator[PipelineError]:
-    """What of the commit may not be in the checkout, though git calls that clean."""
+    """Files of the commit that may not be in the checkout, though git calls that clean."""
     if facts.unseen:
         yield Refused(
             f"files that git is told not to look at: {_named(facts.unseen)}",
             hint="git sparse-checkout disable, git update-index --no-assume-unchanged, or build the commit alone "
             "with --git-context: an image is labelled with the commit it is made of",
-        )
-    if facts.empty:
-        yield Refused(
-            f"submodules that are not checked out: {_named(facts.empty)}",
-            hint="git submodule update --init, in a job GIT_SUBMODULE_STRATEGY: normal",
         )
 
 

@@ -138,7 +138,6 @@ def test_the_plan_shows_what_will_be() -> None:
         ({"head": "a" * 40}, "aaaaaaaa is checked out, but v1.4.0 is on c0ffee00"),
         ({"changed": tuple(f"f{n}" for n in range(7))}, "uncommitted changes: f0, f1, f2, f3, f4 and 2 more"),
         ({"unseen": ("page",)}, "files that git is told not to look at: page"),
-        ({"empty": ("module",)}, "submodules that are not checked out: module"),
     ],
 )
 def test_what_is_not_the_commit_stands_in_the_way(changes: dict[str, Any], said: str) -> None:
@@ -150,6 +149,13 @@ def test_what_is_not_the_commit_stands_in_the_way(changes: dict[str, Any], said:
 def test_files_that_git_does_not_know_are_named() -> None:
     plan = build.plan(request(), dataclasses.replace(FACTS, untracked=("dist/app.js",)))
     assert "    with files that git does not know: dist/app.js" in plan.lines()
+
+
+def test_submodules_that_are_not_checked_out_are_named() -> None:
+    """As GitLab's jobs have them unless they say otherwise; an image may well not need them."""
+    found = build.plan(request(), dataclasses.replace(FACTS, empty=("module",)))
+    assert found.unread == ()
+    assert "    without the submodules module, which are not checked out" in list(found.lines())
 
 
 def test_the_receipt_forgets_what_an_older_candidate_led_to() -> None:
