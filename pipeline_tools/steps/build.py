@@ -122,6 +122,13 @@ class Plan:
             yield f"    by {self.builder}" + (f" ({self.chosen})" if self.chosen else "")
         if self.platforms:
             yield f"    for {', '.join(self.platforms)}"
+        yield from self._sent()
+        yield from (f"    secret {name}" for name in self.secrets)
+        yield from ([f"    cache {self.cache}"] if self.cache else [])
+        yield from (f"    argument {key}={value}" for key, value in self.build_args.items())
+        yield from (f"    label {key}={value}" for key, value in self.labels.items())
+
+    def _sent(self) -> Iterator[str]:
         kind = "of the commit" if self.git_context else "of the checkout"
         yield f"    with {self.sent.files} files {kind}, {self.sent.size} bytes"
         if self.untracked:
@@ -130,10 +137,6 @@ class Plan:
             yield f"    without the submodules {_named(self.without)}, which are not checked out"
         if self.sent.leading_out:
             yield f"    with links out of the context, which are not followed: {_named(self.sent.leading_out)}"
-        yield from (f"    secret {name}" for name in self.secrets)
-        yield from ([f"    cache {self.cache}"] if self.cache else [])
-        yield from (f"    argument {key}={value}" for key, value in self.build_args.items())
-        yield from (f"    label {key}={value}" for key, value in self.labels.items())
 
     def foreseen(self) -> Outcome:
         return Outcome(self.status, self.repository, self.tag, self.digest)
