@@ -72,11 +72,13 @@ def request(options: Options, receipt: Receipt) -> Request:
     place = options.candidate_repository or options.repository
     if not place:
         raise PipelineError("which repository?", hint="give --repository, or set PT_REPOSITORY")
+    # `web`, `web/` and `./web` are one context, and so one candidate.
+    context = PurePosixPath(options.context)
     return Request(
         repository=references.repository(place),
         tagged=receipt.tag,
-        context=options.context,
-        file=options.file or str(PurePosixPath(options.context) / "Dockerfile"),
+        context=str(context),
+        file=str(PurePosixPath(options.file) if options.file else context / "Dockerfile"),
         git_context=options.git_context,
         reuse=options.reuse,
         recipe=_recipe(options, receipt.tag),

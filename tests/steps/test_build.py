@@ -99,6 +99,12 @@ def test_other_inputs_are_another_candidate(changes: dict[str, Any]) -> None:
     assert build.candidate_tag(request(), b"") != build.candidate_tag(request(), b"FROM x")
 
 
+def test_a_context_has_one_spelling() -> None:
+    tags = {build.candidate_tag(request(context=context), b"") for context in ("web", "web/", "./web")}
+    assert len(tags) == 1
+    assert request(context="").context == "."
+
+
 def test_platforms_stand_alone_or_with_commas() -> None:
     words = ("linux/amd64,linux/arm64", "linux/arm/v7", "linux/amd64")
     assert request(platform=words).recipe.platforms == ("linux/amd64", "linux/arm64", "linux/arm/v7")
