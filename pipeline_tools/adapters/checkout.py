@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -23,6 +24,14 @@ _TRUSTED_ONLY = (
 )  # fmt: skip
 """What a checkout's own configuration would start is not for us to run, nor to have its words in an answer."""
 _SUBMODULE = "160000"
+
+
+@dataclass(frozen=True)
+class Unwatched:
+    """Tracked `files` that are assume-unchanged or sparse, and `submodules` that are not checked out."""
+
+    files: tuple[str, ...] = ()
+    submodules: tuple[str, ...] = ()
 
 
 class Checkout:
@@ -120,17 +129,14 @@ class Checkout:
         text = self._git("status", "--porcelain", "-z", *words)
         return [row[3:] for row in text.split("\0") if row]
 
-    def unseen_files(self, *wanted: str) -> list[str]:
-        """Tracked files at or below paths that `git status` does not look at: assume-unchanged, or sparse.
-
-        Source: git-ls-files(1), "-v" and "-t".
-        """
-        return [path for flag, _, path in self._index(wanted) if flag == "S" or flag.islower()]
-
-    def empty_submodules(self, *wanted: str) -> list[str]:
-        """Submodules at or below paths that are not checked out, which `git status` does not mind."""
-        modules = [path for _, mode, path in self._index(wanted) if mode == _SUBMODULE]
-        return [path for path in modules if not (self.root / path / ".git").exists()]
+    def unwatched(self, *wanted: str) -> Unwatched:
+        """What `git status` does not look at, at or below paths (git-ls-files(1), "-v" and "-t"); nothing without paths."""
+        rows = list(self._index(wanted)) if wanted else []
+        modules = [path for _, mode, path in rows if mode == _SUBMODULE]
+        return Unwatched(
+            tuple(path for flag, _, path in rows if flag == "S" or flag.islower()),
+            tuple(path for path in modules if not (self.root / path / ".git").exists()),
+        )
 
     def _index(self, wanted: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
         """Flag, mode and path of what the index has at or below paths."""

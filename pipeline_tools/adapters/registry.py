@@ -97,35 +97,47 @@ class Registry(Client):
         Raises:
             PipelineError: there is none, or the bytes are not what their digest says.
         """
-        found = self._manifest(repository, reference, missing=False)
-        assert found is not None  # noqa: S101 (what is missing has raised)
-        return found
+        path = f"{repository}/manifests/{reference}"
+        with self._call("GET", path, pull(repository), "read", accept=_ACCEPT) as answer:
+            return self._read(answer, path, reference)
 
     def find(self, repository: str, reference: str) -> Manifest | None:
         """As `get`; None where there is none."""
-        return self._manifest(repository, reference, missing=True)
-
-    def _manifest(self, repository: str, reference: str, *, missing: bool) -> Manifest | None:
         path = f"{repository}/manifests/{reference}"
-        with self._call("GET", path, pull(repository), "read", accept=_ACCEPT, missing=missing) as answer:
-            if answer.status_code == HTTPStatus.NOT_FOUND:
-                return None
-            media_type = answer.headers.get("Content-Type", "").partition(";")[0]
-            # Types that we do not know are passed on as they are; a web page is none.
-            if not media_type or media_type.startswith("text/"):
-                raise PipelineError(
-                    f"{self.host}/{repository}: {reference} is {media_type or 'of no type'}, not an image manifest",
-                    hint="is that host a registry, and its version 2 of the API?",
-                )
-            if media_type.startswith(_SCHEMA_1):
-                raise PipelineError(
-                    f"{self.host}/{repository}: {reference} is a manifest of schema 1",
-                    hint="registries no longer take it: pull it, and push it with a docker of 1.10 or later",
-                )
-            stated = answer.headers.get("Docker-Content-Digest")
-            found = Manifest(media_type, self._small(answer, path))
+        with self._call("GET", path, pull(repository), "read", accept=_ACCEPT, missing=True) as answer:
+            is_there = answer.status_code != HTTPStatus.NOT_FOUND
+            return self._read(answer, path, reference) if is_there else None
+
+    def _read(self, answer: requests.Response, path: str, reference: str) -> Manifest:
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0]
+        # Types that we do not know are passed on as they are; a web page is none.
+        if not media_type or media_type.startswith("text/"):
+            raise PipelineError(
+                f"{self.host}/{path} is {media_type or 'of no type'}, not an image manifest",
+                hint="is that host a registry, and its version 2 of the API?",
+            )
+        if media_type.startswith(_SCHEMA_1):
+            raise PipelineError(
+                f"{self.host}/{path} is a manifest of schema 1",
+                hint="registries no longer take it: pull it, and push it with a docker of 1.10 or later",
+            )
+        found = Manifest(media_type, self._small(answer, path))
+        stated = answer.headers.get("Docker-Content-Digest")
         wanted = reference if references.DIGEST.fullmatch(reference) else stated
         self._prove(path, wanted, found.digest)
+        return found
+
+    def images(self, repository: str, manifest: Manifest) -> list[Manifest]:
+        """The images of an index, or the image itself.
+
+        Raises:
+            Refused: it is an index without an image.
+        """
+        found = (
+            [self.get(repository, child) for child in manifest.images()] if manifest.is_index else [manifest]
+        )
+        if not found:
+            raise Refused(f"{self.host}/{repository}@{manifest.digest} holds no image", hint="build it anew")
         return found
 
     def tags(self, repository: str) -> list[str]:

@@ -16,7 +16,7 @@ from pipeline_tools.text.receipt import Built, Receipt
 from pipeline_tools.text.recipes import Described, Recipe
 
 if TYPE_CHECKING:
-    from pipeline_tools.adapters.checkout import Checkout
+    from pipeline_tools.adapters.checkout import Checkout, Unwatched
     from pipeline_tools.adapters.context import Contexts, Tree
     from pipeline_tools.adapters.registry import Registries, Registry
 
@@ -54,7 +54,7 @@ class Facts:
     `head` is the commit checked out, `created` the time of the commit that is built, `changed` the tracked files that
     differ from it, `untracked` those that would be sent and that git does not know, a whole folder as one; `tag` the
     candidate's tag, and `digest` what it stands for in the registry; `refused` is what the gates say before anything is
-    built. `unseen` are tracked files of the context that git was told not to look at, `empty` its submodules that are
+    built. `unseen` are tracked files of the context that git was told not to look at, `without` its submodules that are
     not checked out.
     """
 
@@ -68,7 +68,7 @@ class Facts:
     sent: Sent = Sent()
     refused: tuple[Refused, ...] = ()
     unseen: tuple[str, ...] = ()
-    empty: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def facts(request: Request, ports: Ports) -> Facts:
     tree = _tree(request, ports)
     dockerfile = _dockerfile(request, tree)
     tag = candidate_tag(request, dockerfile.text.encode("utf-8", "surrogateescape"))
-    digest, wanted = None, (request.context, request.file)
+    digest, unwatched = None, _unwatched(request, ports)
     if request.reuse:
         digest = read(None, _candidate, request, ports, tag)
     sent, untracked = (Sent(), ()) if digest else _sent(request, ports, tree)
@@ -161,9 +161,15 @@ def facts(request: Request, ports: Ports) -> Facts:
         unread=read.unread,
         sent=sent,
         refused=tuple(image_gates.of_dockerfile(request.gates, dockerfile)),
-        unseen=() if request.git_context else tuple(ports.checkout.unseen_files(*wanted)),
-        empty=() if request.git_context else tuple(ports.checkout.empty_submodules(*wanted)),
+        unseen=unwatched.files,
+        without=unwatched.submodules,
     )
+
+
+def _unwatched(request: Request, ports: Ports) -> "Unwatched":
+    """Of a commit's own tree there is nothing that git does not look at."""
+    paths = () if request.git_context else (request.context, request.file)
+    return ports.checkout.unwatched(*paths)
 
 
 def _built(request: Request, ports: Ports) -> str:
@@ -222,11 +228,7 @@ def _candidate(request: Request, ports: Ports, tag: str) -> str | None:
 
 def _described(registry: "Registry", name: str, digest: str) -> Iterator[Described]:
     """What the images of a manifest say of themselves; sizes are as they are stored, so less than unpacked."""
-    manifest = registry.get(name, digest)
-    images = [registry.get(name, child) for child in manifest.images()] if manifest.is_index else [manifest]
-    if not images:
-        raise Refused(f"{registry.host}/{name}@{digest} holds no image", hint="--no-reuse builds it anew")
-    for image in images:
+    for image in registry.images(name, registry.get(name, digest)):
         config = image.config()
         sizes = [layer.size for layer in image.layers()]
         yield manifests.described(registry.config(name, config) if config else b"{}", sizes)
@@ -258,7 +260,7 @@ def plan(request: Request, facts: Facts) -> Plan:
         sent=facts.sent,
         unread=(*facts.unread, *_other(request, facts), *facts.refused),
         untracked=facts.untracked,
-        without=() if facts.digest else facts.empty,
+        without=() if facts.digest else facts.without,
         request=request,
         recipe=replace(request.recipe, labels=labels, epoch=_seconds(facts.created)),
     )

@@ -313,10 +313,8 @@ def check(plan: Plan, ports: Ports) -> Plan:
 def _made_of(plan: Plan, manifest: "Manifest", registry: "Registry") -> None:
     """See that each image is of the release's commit, as far as it says of which it is."""
     name = plan.origin.name
-    children = [registry.get(name, child) for child in manifest.images()] if manifest.is_index else [manifest]
-    if not children:
-        raise Refused(f"{plan.source}@{plan.digest} holds no image", hint="name another --source")
-    for revision in {registry.labels(name, child).get(manifests.REVISION) for child in children}:
+    images = registry.images(name, manifest)
+    for revision in {registry.labels(name, image).get(manifests.REVISION) for image in images}:
         if revision is None or plan.commit is None:
             log.warning("%s@%s does not say of which commit it is, or the tag not", plan.source, plan.digest)
         elif revision != plan.commit:

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterator
 from itertools import chain
 
-from pipeline_tools.errors import PipelineError
 from pipeline_tools.text.binding import BUILD, SHARED, TOKEN_SECRET, Binding, Environment, Runner
-from pipeline_tools.text.schema import Lines, Problem, load
+from pipeline_tools.text.schema import Lines, Problem, accepted, load
 
 Saying = tuple[str, str]
 """Where, and what is wrong there."""
@@ -27,14 +26,7 @@ def loads(text: str, path: str) -> Binding:
     Raises:
         PipelineError: something is wrong with it; the message names the first line of that, the hint the others.
     """
-    binding, problems = read(text)
-    if binding is None:
-        others = "; ".join(f"line {problem.line}: {problem}" for problem in problems[1:6])
-        raise PipelineError(
-            f"{path}:{problems[0].line}: {problems[0]}",
-            hint=f"also {others}" if others else "see docs/reference/binding.md",
-        )
-    return binding
+    return accepted(*read(text), path, "docs/reference/binding.md")
 
 
 def _cross(binding: Binding, lines: Lines) -> Iterator[Problem]:

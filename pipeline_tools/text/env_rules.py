@@ -17,7 +17,7 @@ from ruamel.yaml.nodes import Node
 from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import references
 from pipeline_tools.text.printing import printable
-from pipeline_tools.text.schema import Lines, Many, Number, Part, Problem, Reader, load, said
+from pipeline_tools.text.schema import Lines, Many, Number, Part, Problem, Reader, accepted, load, said
 
 FILE_NAME = references.ENV_RULES
 
@@ -140,14 +140,7 @@ def loads(text: str, path: str = FILE_NAME) -> EnvRules:
         PipelineError: something is wrong with it; the message names the first line of that, the hint the others. A
             rule that cannot be read is not a rule that is not there: nothing is bumped until it is mended.
     """
-    rules, problems = read(text)
-    if rules is None:
-        others = "; ".join(f"line {problem.line}: {problem}" for problem in problems[1:6])
-        raise PipelineError(
-            f"{path}:{problems[0].line}: {problems[0]}",
-            hint=f"also {others}" if others else "see docs/reference/pipeline-tools-yml.md",
-        )
-    return rules
+    return accepted(*read(text), path, "docs/reference/pipeline-tools-yml.md")
 
 
 def _located(rules: EnvRules, lines: Lines) -> EnvRules:

@@ -4,7 +4,7 @@ A class describes itself: each field has metadata from `said` (its meaning and i
 problem rather than the first; the reference documentation is written from the same metadata.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from pipeline_tools.errors import PipelineError
 from pipeline_tools.text import names
 from pipeline_tools.text.names import Grammar
 from pipeline_tools.text.printing import printable
@@ -288,3 +289,17 @@ def load(cls: type[T], text: str) -> tuple[T | None, Reader]:
         reader.problems.append(Problem(1, "", "the file is empty"))
         return None, reader
     return read(cls, reader, node, ""), reader
+
+
+def accepted(found: T | None, problems: Sequence[Problem], path: str, page: str) -> T:
+    """What was read of the file `path`, which is all right; `page` is its reference in the docs.
+
+    Raises:
+        PipelineError: it is not; the message names the first line of that, the hint the others.
+    """
+    if found is not None:
+        return found
+    others = "; ".join(f"line {problem.line}: {problem}" for problem in problems[1:6])
+    raise PipelineError(
+        f"{path}:{problems[0].line}: {problems[0]}", hint=f"also {others}" if others else f"see {page}"
+    )

@@ -156,16 +156,16 @@ def test_files_that_git_does_not_look_at(app: Path) -> None:
     (app / "web").mkdir()
     (app / "web" / "\xfc index.html").write_text("web")
     commit(app)
-    assert Checkout(app).unseen_files(".", "Dockerfile") == []
+    assert Checkout(app).unwatched(".", "Dockerfile").files == ()
     git(app, "update-index", "--assume-unchanged", "page")
     (app / "page").write_text("changed\n")
     assert Checkout(app).changed_files() == []
-    assert Checkout(app).unseen_files(".") == ["page"]
+    assert Checkout(app).unwatched(".").files == ("page",)
     git(app, "update-index", "--no-assume-unchanged", "page")
     git(app, "restore", "page")
     git(app, "sparse-checkout", "set", "--no-cone", "/Dockerfile")
-    assert Checkout(app).unseen_files(".") == ["page", "web/\xfc index.html"]
-    assert Checkout(app / "web" / "..").unseen_files("./web", "Dockerfile") == ["web/\xfc index.html"]
+    assert Checkout(app).unwatched(".").files == ("page", "web/\xfc index.html")
+    assert Checkout(app / "web" / "..").unwatched("./web", "Dockerfile").files == ("web/\xfc index.html",)
 
 
 def test_a_folder_with_a_name_of_gits_magic(app: Path) -> None:
@@ -173,18 +173,18 @@ def test_a_folder_with_a_name_of_gits_magic(app: Path) -> None:
     (app / ":!x" / "file").write_text("x")
     commit(app)
     git(app, "update-index", "--skip-worktree", "page")
-    assert Checkout(app).unseen_files(":!x") == []
+    assert Checkout(app).unwatched(":!x").files == ()
 
 
 def test_a_submodule_that_is_not_checked_out(app: Path, tmp_path: Path) -> None:
     module = application(tmp_path / "module")
     git(app, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(module), "module")
     commit(app)
-    assert Checkout(app).empty_submodules(".") == []
+    assert Checkout(app).unwatched(".").submodules == ()
     git(app, "submodule", "--quiet", "deinit", "--force", "module")
     assert Checkout(app).changed_files() == []
-    assert Checkout(app).empty_submodules(".") == ["module"]
-    assert Checkout(app).empty_submodules("page") == []
+    assert Checkout(app).unwatched(".").submodules == ("module",)
+    assert Checkout(app).unwatched("page").submodules == ()
 
 
 def test_a_submodule_that_is_changed_whatever_is_configured(app: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_files_that_git_does_not_know_are_named() -> None:
 
 def test_submodules_that_are_not_checked_out_are_named() -> None:
     """As GitLab's jobs have them unless they say otherwise; an image may well not need them."""
-    found = build.plan(request(), dataclasses.replace(FACTS, empty=("module",)))
+    found = build.plan(request(), dataclasses.replace(FACTS, without=("module",)))
     assert found.unread == ()
     assert "    without the submodules module, which are not checked out" in list(found.lines())
 
